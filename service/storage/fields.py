@@ -17,6 +17,7 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own before the u
 TEXT_LIMIT = 256  # characters
 METADATA_LIMIT = 16_384  # bytes of JSON
+METADATA_DEPTH = 32  # what is nested deeper may be written and then be too deep to be read or answered again
 
 
 def slug(value: str) -> str:
@@ -56,6 +57,8 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InvalidParameter("metadata must be a JSON object", parameter="metadata") from None
     if size > METADATA_LIMIT:
         raise InvalidParameter(f"metadata is over {METADATA_LIMIT} bytes", parameter="metadata")
+    if _deeper(clean, METADATA_DEPTH):
+        raise InvalidParameter(f"metadata is nested deeper than {METADATA_DEPTH} levels", parameter="metadata")
     if ESCAPED_NUL.search(written):
         raise InvalidParameter("metadata holds characters that cannot be stored", parameter="metadata")
     return clean
@@ -92,4 +95,15 @@ def _encodable(value: str) -> bool:
         value.encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether JSON is nested deeper than `levels`, found without recursion."""
+    level = [value]
+    for _ in range(levels + 1):
+        containers = [each for each in level if isinstance(each, dict | list)]
+        level = [child for each in containers for child in (each.values() if isinstance(each, dict) else each)]
+        if not containers:
+            return False
     return True

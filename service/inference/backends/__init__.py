@@ -1,0 +1,1 @@
+"""The backends. Each imports its runtime itself; nothing is imported here."""

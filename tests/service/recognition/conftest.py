@@ -1,0 +1,3 @@
+from tests.service.databases import postgresql, url
+
+__all__ = ["postgresql", "url"]
