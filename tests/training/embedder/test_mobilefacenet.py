@@ -1,0 +1,66 @@
+"""The backbone is the paper's, and the forms that train fast are the forms that are served."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from training.embedder.backbones.mobilefacenet import GlobalDepthwise, MobileFaceNet, StridedDepthwise
+
+
+def test_it_has_the_paper_s_million_parameters() -> None:
+    assert sum(p.numel() for p in MobileFaceNet(128).parameters()) == pytest.approx(1.0e6, rel=0.02)
+
+
+@pytest.mark.parametrize("dimension", [64, 128, 256])
+def test_a_face_becomes_a_vector_of_the_asked_dimension(dimension: int) -> None:
+    with torch.inference_mode():
+        assert MobileFaceNet(dimension).eval()(torch.zeros(2, 3, 112, 112)).shape == (2, dimension)
+
+
+@pytest.mark.parametrize("side", [56, 57])
+def test_the_strided_depthwise_trains_as_it_is_served(side: int) -> None:
+    torch.manual_seed(1)
+    layer = StridedDepthwise(6, 6, 3, 2, 1, groups=6, bias=False)
+    x = torch.randn(2, 6, side, side)
+    torch.testing.assert_close(layer.train()(x), layer.eval()(x), rtol=1e-6, atol=1e-6)
+
+
+def test_the_global_depthwise_trains_as_it_is_served() -> None:
+    torch.manual_seed(2)
+    layer = GlobalDepthwise(6, 6, 7, 1, 0, groups=6, bias=False)
+    x = torch.randn(2, 6, 7, 7)
+    torch.testing.assert_close(layer.train()(x), layer.eval()(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [StridedDepthwise(4, 4, 3, 2, 1, groups=4), GlobalDepthwise(4, 4, 7, 1, 0, groups=4)])
+def test_the_fast_form_has_the_same_gradients(layer: nn.Conv2d) -> None:
+    layer = type(layer)(4, 4, layer.kernel_size, layer.stride, layer.padding, groups=4, bias=False).double()
+    x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    gradients = []
+    for training in (True, False):
+        layer.train(training).zero_grad()
+        given = x.clone().requires_grad_()
+        layer(given).square().sum().backward()
+        gradients.append((given.grad, layer.weight.grad.clone()))
+    for fast, served in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, served)
+
+
+def test_with_frozen_statistics_training_and_serving_are_one_function() -> None:
+    torch.manual_seed(3)
+    model = MobileFaceNet(32)
+    x = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        for _ in range(8):
+            model(torch.randn(4, 3, 112, 112))
+        served = model.eval()(x)
+        for module in model.modules():  # the fast forms, batch statistics left alone
+            module.training = not isinstance(module, nn.modules.batchnorm._BatchNorm)
+        torch.testing.assert_close(model(x), served, rtol=1e-4, atol=1e-4)
+
+
+def test_the_embedding_leaves_bf16_autocast_in_float32() -> None:
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert MobileFaceNet(16).eval()(torch.zeros(1, 3, 112, 112)).dtype == torch.float32

@@ -1,0 +1,66 @@
+"""The graph is what the service expects: names, types, free sizes, everything inside one file."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from bundle.decode import AnchorLayout, anchors
+from training.export.onnx import OPSET, export_embedder
+
+
+def shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [of.dim_param or of.dim_value for of in value.type.tensor_type.shape.dim]
+
+
+def test_the_embedder_takes_bytes_and_gives_float_vectors(embedder) -> None:
+    graph = onnx.load(embedder.graph.path).graph
+    (given,), (got,) = graph.input, graph.output
+    assert (given.name, shape(given), given.type.tensor_type.elem_type) == ("image", ["n", 112, 112, 3], TensorProto.UINT8)
+    assert (got.name, shape(got), got.type.tensor_type.elem_type) == ("embedding", ["n", 32], TensorProto.FLOAT)
+
+
+def test_the_detector_takes_any_canvas_and_names_its_outputs(detector) -> None:
+    graph = onnx.load(detector.graph.path).graph
+    assert shape(graph.input[0]) == ["n", "h", "w", 3]
+    assert [(of.name, shape(of)) for of in graph.output] == [
+        ("score", ["n", "a"]),
+        ("box", ["n", "a", 4]),
+        ("landmark", ["n", "a", 10]),
+    ]
+
+
+@pytest.mark.parametrize("which", ["embedder", "detector"])
+def test_no_normalisation_layer_and_no_second_file_is_left(which: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(which).graph.path
+    model = onnx.load(path, load_external_data=False)
+    assert "BatchNormalization" not in Counter(node.op_type for node in model.graph.node)
+    assert all(tensor.data_location == TensorProto.DEFAULT for tensor in model.graph.initializer)
+    assert [of.name for of in path.parent.iterdir()] == [path.name]
+    assert [(of.domain, of.version) for of in model.opset_import] == [("", OPSET)]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (480, 640)])
+def test_the_detector_s_anchors_are_those_that_are_decoded(detector, size: tuple[int, int]) -> None:
+    height, width = size
+    scores, boxes, landmarks = detector.graph.run(np.zeros((2, height, width, 3), np.uint8))
+    count = len(anchors(width, height, AnchorLayout()))
+    assert (scores.shape, boxes.shape, landmarks.shape) == ((2, count), (2, count, 4), (2, count, 10))
+    assert 0 <= scores.min() <= scores.max() <= 1
+
+
+def test_exporting_leaves_the_model_as_it_was(settled_embedder, tmp_path) -> None:
+    before = {name: of.clone() for name, of in settled_embedder.state_dict().items()}
+    export_embedder(settled_embedder, tmp_path / "again.onnx")
+    after = settled_embedder.state_dict()
+    assert before.keys() == after.keys()
+    assert all(bool((before[name] == after[name]).all()) for name in before)
+
+
+def test_the_same_model_is_exported_to_the_same_bytes(embedder, settled_embedder, tmp_path) -> None:
+    export_embedder(settled_embedder, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == embedder.graph.path.read_bytes()

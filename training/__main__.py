@@ -1,0 +1,181 @@
+"""`python -m training`: each step of training by itself, or all of them from data to a published bundle."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its pool would take every core for every small thing
+
+from bundle.folder import BundleError
+from training.config import REPOSITORY, BadConfig, datasets, read_config
+from training.data.identities import BadData, load_faces
+from training.data.synthetic import SMALL, SyntheticSize, write_synthetic
+from training.data.widerface import wider
+from training.detector import train as detector
+from training.detector.config import DetectorConfig
+from training.detector.dataset import load
+from training.embedder import train as embedder
+from training.embedder.config import EmbedderConfig
+from training.embedder.distillation import ReferenceEmbedder
+from training.evaluation.floors import Floors
+from training.loop.checkpoint import UnreadableCheckpoint
+from training.publish import Order, Refused, evaluate, publish
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+EXPECTED = (BadConfig, BadData, BundleError, Refused, UnreadableCheckpoint, embedder.Diverged, detector.Diverged, OSError)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which data, which configurations, and where runs and the bundle go: real or drawn, never mixed."""
+
+    data: Path | None  # None: drawn into `runs`
+    configs: Path
+    runs: Path
+    to: Path
+    size: SyntheticSize | None
+
+    @property
+    def synthetic(self) -> bool:
+        return self.data is None
+
+    @property
+    def landmarks(self) -> Path:
+        return self.runs / "detector" / "landmarks.npz"
+
+    def source(self) -> Path:
+        """The folder of data sets, drawn first where there is none."""
+        return self.data or write_synthetic(self.runs / "data", self.size or SyntheticSize(), self.landmarks)
+
+
+def recipe(synthetic: str | None) -> Recipe:
+    """The real data's recipe where there is data; `synthetic` ("full", "small") asks for the drawn one regardless."""
+    found = None if synthetic else datasets()
+    if found:
+        return Recipe(found, CONFIGS, REPOSITORY / "runs", REPOSITORY / "models" / "default", None)
+    small = synthetic == "small"
+    name = "synthetic-small" if small else "synthetic"
+    size = SMALL if small else SyntheticSize()
+    return Recipe(None, CONFIGS / name, REPOSITORY / "runs" / name, REPOSITORY / "models" / "synthetic", size)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 with one line that says why."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return int(asked.act(asked) or 0)
+    except EXPECTED as error:
+        print(f"{'refused' if isinstance(error, Refused) else 'failed'}: {error}", file=sys.stderr)
+        return 1
+
+
+def train_and_publish(asked: argparse.Namespace) -> None:
+    """Data → both trainings, resumed where they stopped → evaluate → export → parity → calibrate → publish."""
+    plan = recipe(asked.synthetic)
+    if plan.synthetic:
+        print(f"no data sets used: everything is drawn, and the bundle goes to {asked.to or plan.to}; models/default stays")
+    else:
+        print(f"data sets: {plan.data}")
+    data = plan.source()
+    checkpoints = _train_embedder(plan, data, asked.threads), _train_detector(plan, data, asked.threads)
+    _publish(plan, data, *checkpoints, asked)
+
+
+def _train_embedder(plan: Recipe, data: Path, threads: int | None) -> Path:
+    config = read_config(EmbedderConfig, plan.configs / "embedder.toml")
+    config = config.model_copy(update={"threads": threads or config.threads})
+    reference = data / "reference" / "MobileFaceNet.onnx"
+    teacher = ReferenceEmbedder(reference) if config.distillation_weight and reference.is_file() else None
+    faces = data / "faces"
+    run = plan.runs / "embedder" / "default"
+    return embedder.train(config, run, load_faces(faces, "train"), load_faces(faces, "validation"), teacher)
+
+
+def _train_detector(plan: Recipe, data: Path, threads: int | None) -> Path:
+    config = read_config(DetectorConfig, plan.configs / "detector.toml")
+    config = config.model_copy(update={"threads": threads or config.threads})
+    photographs = load(data, plan.landmarks, config.longest)
+    run = plan.runs / "detector" / "default"
+    return detector.train(config, run, photographs, list(wider(data / "wider", "selection")))
+
+
+def _publish(plan: Recipe, data: Path, embedder_at: Path, detector_at: Path, asked: argparse.Namespace) -> None:
+    bundle = publish(_order(plan, data, embedder_at, detector_at, asked))
+    print((bundle.path / "REPORT.md").read_text().split("## Limits")[0])
+    print(f"published {bundle.manifest.model_id} at {bundle.path}")
+
+
+def _order(plan: Recipe, data: Path, embedder_at: Path, detector_at: Path, asked: argparse.Namespace) -> Order:
+    to = asked.to or plan.to
+    if plan.synthetic and to.resolve() == REPOSITORY / "models" / "default":
+        raise Refused(["a bundle made from drawn pictures never replaces models/default"])
+    return Order(
+        embedder=embedder_at,
+        detector=detector_at,
+        data=data,
+        to=to,
+        work=plan.runs / "publish",
+        floors=read_config(Floors, asked.floors or plan.configs / "floors.toml"),
+        command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        synthetic=plan.synthetic,
+        name=asked.name,
+        version=asked.version,
+        threads=asked.threads or 1,
+    )
+
+
+def _only_publish(asked: argparse.Namespace) -> None:
+    plan = recipe(asked.synthetic)
+    _publish(plan, plan.source(), *_checkpoints(plan, asked), asked)
+
+
+def _only_evaluate(asked: argparse.Namespace) -> None:
+    plan = recipe(asked.synthetic)
+    results = evaluate(_order(plan, plan.source(), *_checkpoints(plan, asked), asked))
+    print("\n".join(map(str, results.verdicts)))
+
+
+def _checkpoints(plan: Recipe, asked: argparse.Namespace) -> tuple[Path, Path]:
+    default = [plan.runs / name / "default" / "last.pt" for name in ("embedder", "detector")]
+    return asked.embedder or default[0], asked.detector or default[1]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="train the models and publish the bundle")
+    verbs = parser.add_subparsers(required=True, metavar="verb")
+    for name, text, act in (
+        ("train-and-publish", "everything, from data to a published bundle", train_and_publish),
+        ("embedder", "train the embedder", lambda asked: _only_train(_train_embedder, asked)),
+        ("detector", "train the detector", lambda asked: _only_train(_train_detector, asked)),
+        ("evaluate", "measure two checkpoints as served", _only_evaluate),
+        ("publish", "evaluate, calibrate and publish two checkpoints", _only_publish),
+    ):
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.set_defaults(act=act)
+        verb.add_argument("--synthetic", choices=["full", "small"], help="draw the data, whatever is present")
+        verb.add_argument("--threads", type=int, help="for training and for the runtime")
+        if name in ("evaluate", "publish"):
+            verb.add_argument("--embedder", type=Path, help="a checkpoint (default: of the default run)")
+            verb.add_argument("--detector", type=Path, help="a checkpoint (default: of the default run)")
+        if name in ("train-and-publish", "evaluate", "publish"):
+            verb.add_argument("--to", type=Path, help="the bundle's folder (default: models/default, models/synthetic)")
+            verb.add_argument("--floors", type=Path, help="TOML of the floors to hold")
+            verb.add_argument("--name", default="", help="of the bundle (default: the folder's)")
+            verb.add_argument("--version", default="", help="of the bundle (default: today)")
+    return parser
+
+
+def _only_train(step: object, asked: argparse.Namespace) -> None:
+    plan = recipe(asked.synthetic)
+    assert callable(step)
+    print(f"checkpoint: {step(plan, plan.source(), asked.threads)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

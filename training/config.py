@@ -1,0 +1,47 @@
+"""Where the data lies, and how a run's TOML becomes a typed, frozen configuration."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class BadConfig(Exception):
+    """A configuration with an unknown or impossible value; the message names each."""
+
+
+class RunConfig(BaseModel):
+    """What every run's configuration shares: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def read_config(kind: type[Config], path: Path) -> Config:
+    """Raises BadConfig with every wrong key and what was expected."""
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BadConfig(f"{path}: {wrong}") from error
+
+
+def datasets() -> Path | None:
+    """The folder of data sets: FACET_DATASETS, else ../shared/data where present, else None (synthetic)."""
+    named = os.environ.get("FACET_DATASETS")
+    if named:
+        if not Path(named).is_dir():
+            raise BadConfig(f"FACET_DATASETS={named}: no such folder")
+        return Path(named)
+    beside = REPOSITORY.parent / "shared" / "data"
+    return beside if beside.is_dir() else None

@@ -1,0 +1,85 @@
+"""One-to-one error rates (ISO/IEC 19795-1): FNMR at FMR over all pairs, and LFW's ten folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_FALSE_MATCHES = 10  # below ten expected events an FMR is a guess (the rule of 30 is stricter)
+
+
+class TooFewImpostors(Exception):
+    """The impostor pairs cannot carry the false match rate asked for."""
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Cosine similarities of all mated and non-mated pairs. genuine: float32 [g]; impostor: float32 [i]."""
+
+    genuine: np.ndarray
+    impostor: np.ndarray
+
+
+def all_pairs(embedding: np.ndarray, identity: np.ndarray, family: np.ndarray) -> PairScores:
+    """Every pair once; pairs of two people of one family are left out (kin are reported apart).
+
+    embedding: float32 [n, d] unit vectors; identity: int [n]; family: str [n], empty where unknown.
+    """
+    similarity = embedding @ embedding.T
+    upper = np.triu(np.ones(similarity.shape, bool), 1)
+    of_face = np.unique(identity, return_inverse=True)[1]
+    same = of_face[:, None] == of_face[None, :]
+    stranger = ~related(of_face, family)[of_face[:, None], of_face[None, :]]
+    return PairScores(similarity[upper & same], similarity[upper & stranger])
+
+
+def related(of_face: np.ndarray, family: np.ndarray) -> np.ndarray:
+    """bool [people, people]: one person, or two that share a family in any of their pictures.
+
+    of_face: int [n], 0 … people − 1; family: str [n], empty where unknown. A person can be named in two families.
+    """
+    names, number = np.unique(family, return_inverse=True)
+    member = np.zeros((int(of_face.max()) + 1, len(names)), np.float32)
+    member[of_face, number] = names[number] != ""
+    return np.asarray((member @ member.T > 0) | np.eye(len(member), dtype=bool))
+
+
+def threshold_at_fmr(impostor: np.ndarray, fmr: float) -> float:
+    """The smallest threshold t with share(impostor ≥ t) ≤ fmr. Raises TooFewImpostors."""
+    allowed = int(fmr * len(impostor))
+    if fmr * len(impostor) < MIN_FALSE_MATCHES:
+        raise TooFewImpostors(f"{len(impostor)} impostor pairs cannot carry FMR {fmr:g}")
+    highest_refused = np.partition(impostor, len(impostor) - allowed - 1)[len(impostor) - allowed - 1]
+    return float(np.nextafter(highest_refused, np.float32(2)))
+
+
+def fnmr_at_fmr(scores: PairScores, fmr: float) -> tuple[float, float]:
+    """(FNMR, threshold) at a false match rate. Raises TooFewImpostors."""
+    threshold = threshold_at_fmr(scores.impostor, fmr)
+    return float((scores.genuine < threshold).mean()), threshold
+
+
+def ten_folds(similarity: np.ndarray, same: np.ndarray, folds: int = 10) -> tuple[float, float]:
+    """LFW's protocol: accuracy on each fold with the threshold that is best on the other nine.
+
+    similarity: float [n]; same: bool [n], in the official order. Returns (mean, standard error) in 0–1.
+    """
+    parts = np.array_split(np.arange(len(same)), folds)
+    accuracies = []
+    for test in parts:
+        rest = np.setdiff1d(np.arange(len(same)), test)
+        threshold = _best_threshold(similarity[rest], same[rest])
+        accuracies.append(((similarity[test] >= threshold) == same[test]).mean())
+    return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(folds))
+
+
+def _best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
+    order = np.argsort(-similarity)
+    # accepting the k highest: hits among them plus refusals that are right below them
+    gain = np.cumsum(np.where(same[order], 1, -1))
+    best = int(np.argmax(gain))
+    if gain[best] <= 0:
+        return float(similarity[order[0]]) + 1e-6
+    following = similarity[order[best + 1]] if best + 1 < len(order) else similarity[order[best]] - 1e-6
+    return float(similarity[order[best]] + following) / 2

@@ -1,0 +1,1 @@
+"""From weights to the graphs that the service runs."""

@@ -1,0 +1,173 @@
+"""What the exported graphs can do, beside the reference models in the same run; the calibration split stays unread.
+
+The references are yardsticks that never change: their answers are kept in a cache, under digests of model and data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bundle.calibration import Calibration, ExcludedPair
+from bundle.decode import Detections, detections
+from bundle.folder import digest_of
+from bundle.manifest import DetectorSpec
+from bundle.preprocess import Picture
+from training.data.identities import Faces, load_faces
+from training.data.likeness import alike
+from training.data.pairs import Pairs, load_pairs
+from training.data.widerface import Photograph, masks, wider
+from training.data.yunet import YuNet
+from training.embedder.distillation import ReferenceEmbedder
+from training.evaluation.bootstrap import Interval
+from training.evaluation.calibration import Models, fit_calibration
+from training.evaluation.detection import recall_at_false_positives
+from training.evaluation.finding import Find, Finding, finding, keep, kept, look, precisions
+from training.evaluation.one_person import one_person_pairs
+from training.evaluation.promise import CalibrationSet, calibration_report
+from training.evaluation.recognition import Embedded, Recognition, recognition
+from training.export.graphs import Graphs
+from training.export.sessions import ServedGraph, cached, embed_once, fingerprint
+
+LEAST_SCORE = 0.02  # of a detection kept while measuring: nearly the whole curve
+OPERATING_FALSE_POSITIVES = 0.1  # a picture, at the score from which the service reports a face
+OVERLAYS = 12
+SCORES = (0.2, 0.9)  # a tiny selection set must not choose an absurd operating point
+
+
+def finder(graph: ServedGraph, spec: DetectorSpec, min_score: float = LEAST_SCORE) -> Find:
+    """The detector's graph, decoded as the service decodes it."""
+
+    def find(canvas: Picture) -> Detections:
+        scores, deltas, offsets = (of[0] for of in graph.run(canvas[None]))
+        height, width = canvas.shape[:2]
+        return detections(
+            scores, deltas, offsets, width, height, spec.anchors, min_score, spec.nms_iou, spec.top_k
+        )
+
+    return find
+
+
+def measure_recognition(
+    graph: ServedGraph, data: Path, validation: Faces, cache: Path
+) -> tuple[list[Recognition], dict[float, Interval] | None]:
+    """LFW and validation for ours and, where it is present, the reference; and the ratio of the two FNMRs."""
+    lfw = load_pairs(data / "lfw")
+    embedded = [
+        Embedded(
+            "facet",
+            embed_once(graph, validation.crops(), cache, "embedder, validation"),
+            embed_once(graph, lfw.crops, cache, "embedder, LFW"),
+        )
+    ]
+    reference = data / "reference" / "MobileFaceNet.onnx"
+    if reference.is_file():
+        crops = {"validation": validation.crops(), "LFW": lfw.crops}
+        embedded.append(Embedded("reference", *(_by_reference(reference, of, cache, name) for name, of in crops.items())))
+    results, ratio = recognition(embedded, validation, lfw)
+    return results, ratio if len(results) > 1 else None
+
+
+def _by_reference(path: Path, crops: npt.NDArray[np.uint8], cache: Path, name: str) -> npt.NDArray[np.float32]:
+    """float32 [n, 128] unit vectors of the reference embedder, kept in `cache`."""
+    teacher = ReferenceEmbedder(path, threads=1)
+    file = cache / f"reference-{teacher.digest[:16]}-{fingerprint(crops)}.npy"
+    return cached(file, lambda: teacher.embed(crops, progress=f"reference, {name}"))
+
+
+def measure_detection(graph: ServedGraph, spec: DetectorSpec, data: Path, work: Path) -> list[Finding]:
+    """Recall and AP on the validation pictures for ours and, where it is present, YuNet; overlays into `work`."""
+    yunet = data / "reference" / "yunet_n_dynamic.onnx"
+    finders = {"facet": finder(graph, spec)}
+    file = work / "cache" / f"yunet-{_digest([yunet, *(data / 'wider').glob('*.*')])}.npz" if yunet.is_file() else None
+    if file and not file.is_file():
+        finders["YuNet"] = YuNet(yunet, LEAST_SCORE, spec.nms_iou, spec.top_k).detect
+    truth, found = look(wider(data / "wider", "val"), finders)
+    if file:
+        found["YuNet"] = keep(found["YuNet"], file) if "YuNet" in found else kept(file)
+    lists = data / "wider" / "val_protocol"
+    results = [finding(name, truth, of, precisions(truth, of, lists)) for name, of in found.items()]
+    overlay(itertools.islice(wider(data / "wider", "val"), OVERLAYS), found["facet"], results[0], work / "overlays")
+    return results
+
+
+def overlay(photographs: Iterable[Photograph], found: list[Detections], result: Finding, folder: Path) -> None:
+    """Pictures with what was found at one false positive a picture; for the git-ignored run folder alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, (photograph, of) in enumerate(zip(photographs, found, strict=False)):
+        picture = np.ascontiguousarray(photograph.pixels[..., ::-1])
+        for box, points, score in zip(of.boxes, of.landmarks, of.scores, strict=True):
+            if score >= result.at_one.threshold:
+                x0, y0, x1, y1 = (round(float(v)) for v in box)
+                cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 255, 0), 2)
+                for x, y in points:
+                    cv2.circle(picture, (round(float(x)), round(float(y))), 2, (0, 0, 255), -1)
+        cv2.imwrite(str(folder / f"{index:02d}.jpg"), picture)
+
+
+def operating_point(graph: ServedGraph, spec: DetectorSpec, data: Path) -> DetectorSpec:
+    """`spec` with the score from which a face is reported: a tenth of a false positive a picture on the selection
+    pictures, which were held out of training and are not the claim's."""
+    truth, found = look(wider(data / "wider", "selection"), {"facet": finder(graph, spec)})
+    scenes = [of.scene() for of in truth]
+    threshold = recall_at_false_positives(scenes, found["facet"], OPERATING_FALSE_POSITIVES).threshold
+    return spec.model_copy(update={"min_score": round(float(np.clip(threshold, *SCORES)), 3)})
+
+
+def likenesses(data: Path, cache: Path) -> list[tuple[str, str]]:
+    """Training photographs that look like a validation photograph, by name; none should."""
+    roots = data / "wider", data / "masks"
+    file = cache / f"likeness-{_digest([of for root in roots for of in root.glob('*.*')])}.json"
+    if not file.is_file():
+        train = itertools.chain(wider(roots[0], "train"), wider(roots[0], "selection"), masks(roots[1]))
+        validation = wider(roots[0], "val")
+        found = alike(((of.name, of.pixels) for of in train), ((of.name, of.pixels) for of in validation))
+        cache.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+    return [tuple(pair) for pair in json.loads(file.read_text())]
+
+
+def calibrate(graphs: Graphs, data: Path, cache: Path, dataset: str) -> tuple[Calibration, dict[str, Any]]:
+    """The curves from the calibration split, which nothing else reads, and how well they keep their promise.
+
+    Labels that turn out to be one person are found by the reference embedder, where it is present.
+    """
+    faces = load_faces(data / "faces", "calibration")
+    embedding = embed_once(graphs.rewritten, faces.crops(), cache, "embedder, calibration")
+    reference = data / "reference" / "MobileFaceNet.onnx"
+    excluded: tuple[ExcludedPair, ...] = ()
+    if reference.is_file():
+        independent = _by_reference(reference, faces.crops(), cache, "calibration")
+        excluded = one_person_pairs(independent, faces.identity, faces.family)
+    calibration = fit_calibration(
+        embedding,
+        faces.identity,
+        faces.family,
+        dataset=dataset,
+        models=Models(graphs.detector.digest, graphs.embedder.digest),
+        excluded=excluded,
+    )
+    held_out = CalibrationSet(embedding, faces.identity, faces.family, excluded)
+    return calibration, calibration_report(held_out, calibration)
+
+
+def dataset_digests(data: Path) -> tuple[str, ...]:
+    """`name sha256:…` of each set below `data`, over the names and contents of its files."""
+    return tuple(
+        f"{root.name} sha256:{_digest([of for of in root.rglob('*') if of.is_file()])}"
+        for root in sorted(data.iterdir())
+        if root.is_dir()
+    )
+
+
+def _digest(files: Iterable[Path]) -> str:
+    lines = sorted(f"{of.name} {digest_of(of)}" for of in files if of.is_file())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,54 @@
+"""Exported graphs, run as the service runs them: ONNX Runtime on the CPU, one picture at a time unless asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tqdm import tqdm
+
+
+class ServedGraph:
+    """An exported graph: `image` uint8 [n, h, w, 3] RGB in, its outputs out."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.path = path
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        """image: uint8 [n, h, w, 3] RGB. Returns the outputs in the graph's order."""
+        return tuple(self._session.run(None, {"image": np.ascontiguousarray(image)}))
+
+    def embed(self, crops: np.ndarray, progress: str | None = None) -> np.ndarray:
+        """An embedder's graph: uint8 [n, 112, 112, 3] RGB → float32 [n, d] unit vectors, no flip."""
+        faces = tqdm(range(len(crops)), desc=progress, disable=progress is None, mininterval=5, unit="face")
+        return np.concatenate([self.run(crops[i : i + 1])[0] for i in faces])
+
+
+def embed_once(graph: ServedGraph, crops: np.ndarray, cache: Path, progress: str | None = None) -> np.ndarray:
+    """`graph.embed(crops)`, kept in `cache` under the digests of the graph and of the pictures."""
+    file = cache / f"embedding-{graph.digest[:16]}-{fingerprint(crops)}.npy"
+    return cached(file, lambda: graph.embed(crops, progress))
+
+
+def fingerprint(pictures: np.ndarray) -> str:
+    """16 hexadecimal digits that change with any pixel."""
+    return hashlib.sha256(np.ascontiguousarray(pictures)).hexdigest()[:16]
+
+
+def cached(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array in `file`, else `compute()`, written there so that `file` never holds half of it."""
+    if file.is_file():
+        return np.asarray(np.load(file))
+    array = compute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.npy")
+    np.save(partial, array)
+    partial.replace(file)
+    return array

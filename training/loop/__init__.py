@@ -1,0 +1,1 @@
+"""What every training run needs around its steps: checkpoints and schedules."""
