@@ -156,6 +156,7 @@ async def _assemble(settings: Settings, parts: AsyncExitStack) -> Facet:
     first_key = await first_start(api_keys, settings.data_dir, enabled=auth_on, admin_key=admin_key)
     sync = _sync(settings, database, manifest)
     parts.push_async_callback(sync.close)
+    metrics.watch(sync.snapshots, lambda: sync.ready)
     pipeline = Pipeline(
         bundle,
         engines.detector,

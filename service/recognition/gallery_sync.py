@@ -117,6 +117,10 @@ class GallerySync:
         again)."""
         return self._projection.snapshot(gallery_id)
 
+    def snapshots(self) -> list[Snapshot]:
+        """Every gallery as of now, whether or not it may be searched: for metrics."""
+        return self._projection.snapshots()
+
     # Reads: straight from the database.
 
     async def replay(self, principal: str, key: str, digest: str) -> Replay | None:

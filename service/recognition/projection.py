@@ -108,6 +108,10 @@ class Projection:
                 )
         return found
 
+    def snapshots(self) -> list[Snapshot]:
+        """Every gallery as searches see it, whether or not it may be searched now."""
+        return [live.index.snapshot for live in self._live.values()]
+
     def snapshot(self, gallery_id: str) -> Snapshot:
         if self._lagging():
             raise NotReady("the index may lag behind the database", reason="index")

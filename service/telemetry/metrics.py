@@ -5,17 +5,62 @@ Each `Metrics` has its own registry, so that several services (and tests) live i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _FACES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class GalleryState(Protocol):
+    """What is told of a gallery: `size` persons, `templates` vectors, as of `revision`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def templates(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+
+
+class _Galleries(Collector):
+    """The galleries as they are when somebody looks: nothing to keep up to date, nothing to forget."""
+
+    def __init__(self, galleries: Callable[[], Iterable[GalleryState]], ready: Callable[[], bool]) -> None:
+        self._galleries, self._ready = galleries, ready
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(self._families())  # or registering would collect, before there is anything to read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        persons, templates, revision, ready = self._families()
+        for gallery in self._galleries():
+            persons.add_metric([gallery.id], gallery.size)
+            templates.add_metric([gallery.id], gallery.templates)
+            revision.add_metric([gallery.id], gallery.revision)
+        ready.add_metric([], self._ready())
+        return iter((persons, templates, revision, ready))
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, ...]:
+        by = ["gallery"]
+        return (
+            GaugeMetricFamily("facet_gallery_persons", "Persons in a gallery.", labels=by),
+            GaugeMetricFamily("facet_gallery_templates", "Templates in a gallery.", labels=by),
+            GaugeMetricFamily("facet_gallery_revision", "Revision that searches see.", labels=by),
+            GaugeMetricFamily("facet_index_ready", "1 while the index equals the database.", labels=[]),
+        )
 
 
 class Metrics:
@@ -50,11 +95,6 @@ class Metrics:
         self.decisions = self._counter("decisions", "Decisions made.", "verb", "decision")
         self.enrolled = self._counter("enrolled_faces", "Faces accepted by enrolment.")
         self.rejected = self._counter("rejected_pictures", "Pictures rejected by enrolment.", "reason")
-        # The galleries.
-        self.gallery_persons = self._gauge("gallery_persons", "Persons in a gallery.", "gallery")
-        self.gallery_templates = self._gauge("gallery_templates", "Templates in a gallery.", "gallery")
-        self.gallery_revision = self._gauge("gallery_revision", "Revision that searches see.", "gallery")
-        self.index_ready = self._gauge("index_ready", "1 while the index equals the database.")
         # What is served.
         self.model = self._gauge("model_info", "Always 1.", "model_id", "embedding_space", "backend")
 
@@ -63,16 +103,9 @@ class Metrics:
         for stage, spent in timings_ms.items():
             self.stage_seconds.labels(stage).observe(spent / 1000)
 
-    def gallery(self, gallery: str, *, persons: int, templates: int, revision: int) -> None:
-        """Say how large a gallery is now."""
-        self.gallery_persons.labels(gallery).set(persons)
-        self.gallery_templates.labels(gallery).set(templates)
-        self.gallery_revision.labels(gallery).set(revision)
-
-    def forget_gallery(self, gallery: str) -> None:
-        """Stop reporting a gallery that was deleted."""
-        for metric in (self.gallery_persons, self.gallery_templates, self.gallery_revision):
-            metric.remove_by_labels({"gallery": gallery})
+    def watch(self, galleries: Callable[[], Iterable[GalleryState]], ready: Callable[[], bool]) -> None:
+        """Tell of these galleries, and whether the index equals the database, at every exposition."""
+        self.registry.register(_Galleries(galleries, ready))
 
     def exposition(self) -> bytes:
         """Prometheus' text format (`CONTENT_TYPE`)."""

@@ -16,9 +16,9 @@ from training.data.synthetic import SyntheticSize, write_synthetic
 TINY = SyntheticSize(
     train_people=6,
     validation_people=12,
-    calibration_people=30,
+    calibration_people=60,
     pictures=4,
-    calibration_pictures=3,
+    calibration_pictures=2,
     pairs_per_fold=2,
     train_scenes=16,
     validation_scenes=8,

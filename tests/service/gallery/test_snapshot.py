@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import InvalidParameter
 from service.gallery.index import GalleryIndex
+from service.gallery.segment import MATRIX_FROM
 
 D = 16
 
@@ -50,6 +51,22 @@ def test_a_search_over_many_segments_equals_the_exact_one(limit: int, templates_
             row = int(hit.face_id.removeprefix("fac_"))
             assert persons[row] == hit.person_id
             assert float(vectors[row] @ probe) == pytest.approx(hit.similarity, abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, MATRIX_FROM - 1, MATRIX_FROM, 50])
+def test_a_probe_finds_the_same_alone_and_in_any_company(count: int) -> None:
+    vectors = units(300)
+    index = GalleryIndex("g", D, segment_rows=64)
+    index.add(ids("per", 300), ids("fac", 300), vectors)
+    snapshot = index.publish(1, 300)
+    probes = units(50, seed=3)
+    alone = [snapshot.search(probe[None], 5)[0] for probe in probes[:count]]
+    for probe, one, together in zip(probes, alone, snapshot.search(probes[:count], 5), strict=False):
+        # rounding may swap two that are a millionth apart, but nobody gets another's similarity
+        assert [of.similarity for of in together] == pytest.approx([of.similarity for of in one], abs=1e-6)
+        for of in together:
+            own = float(vectors[int(of.person_id.removeprefix("per_"))] @ probe)
+            assert of.similarity == pytest.approx(own, abs=1e-6)
 
 
 def test_a_person_with_a_thousand_templates_does_not_hide_the_second() -> None:

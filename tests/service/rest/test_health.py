@@ -123,3 +123,18 @@ async def test_two_requests_have_two_ids(client: httpx.AsyncClient) -> None:
     first, second = [(await client.get("/healthz")).headers["x-request-id"] for _ in range(2)]
 
     assert first != second
+
+
+async def test_metrics_tell_of_every_gallery_as_it_is_now(
+    client: httpx.AsyncClient, world: Any, picture: bytes
+) -> None:
+    gallery = await world.gallery("measured")
+    await client.post("/v1/enroll", files={"images": picture}, data={"gallery": gallery})
+
+    told = (await client.get("/metrics")).text
+    assert f'facet_gallery_persons{{gallery="{gallery}"}} 1.0' in told
+    assert f'facet_gallery_templates{{gallery="{gallery}"}} 1.0' in told
+    assert "facet_index_ready 1.0" in told
+
+    await client.delete(f"/v1/galleries/{gallery}")
+    assert f'gallery="{gallery}"' not in (await client.get("/metrics")).text

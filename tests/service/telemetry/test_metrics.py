@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.gallery.index import GalleryIndex
 from service.telemetry.metrics import Metrics
 
 
@@ -25,7 +26,11 @@ def test_two_services_in_one_process_do_not_share_numbers() -> None:
 
 def test_a_deleted_gallery_is_reported_no_more() -> None:
     metrics = Metrics()
-    metrics.gallery("staff", persons=3, templates=5, revision=7)
-    assert 'facet_gallery_templates{gallery="staff"} 5.0' in metrics.exposition().decode()
-    metrics.forget_gallery("staff")
+    galleries = [GalleryIndex("staff", 4).publish(7, 3)]
+    metrics.watch(lambda: galleries, lambda: False)
+    told = metrics.exposition().decode()
+    assert 'facet_gallery_persons{gallery="staff"} 3.0' in told
+    assert 'facet_gallery_revision{gallery="staff"} 7.0' in told
+    assert "facet_index_ready 0.0" in told
+    galleries.clear()
     assert 'gallery="staff"' not in metrics.exposition().decode()

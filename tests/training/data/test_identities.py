@@ -21,7 +21,7 @@ def faces(tmp_path: Path, drawn_sets) -> Path:
 
 def test_a_split_has_its_people_and_no_one_else(faces: Path) -> None:
     splits = [load_faces(faces, split) for split in ("train", "validation", "calibration")]
-    assert [(len(of), of.identities) for of in splits] == [(24, 6), (48, 12), (90, 30)]
+    assert [(len(of), of.identities) for of in splits] == [(24, 6), (48, 12), (120, 60)]
     people = [set(of.identity.tolist()) for of in splits]
     assert not people[0] & people[1]
     assert not people[0] & people[2]

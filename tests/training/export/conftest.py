@@ -19,7 +19,7 @@ from training.export.sessions import ServedGraph
 SLIM = DetectorConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), pyramid=16)
 
 
-def settle(model: nn.Module, side: int, passes: int = 8) -> nn.Module:
+def settle(model: nn.Module, side: int, passes: int = 3) -> nn.Module:
     """Batch statistics of some noise, and slopes that are not all alike: random ones overflow or hide a mistake."""
     torch.manual_seed(4)
     model.train()
