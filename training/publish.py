@@ -21,7 +21,8 @@ from training.config import REPOSITORY
 from training.data.identities import Faces, load_faces
 from training.evaluation import plots
 from training.evaluation.floors import Floors, judged
-from training.evaluation.report import About, Results, card
+from training.evaluation.report import card
+from training.evaluation.results import About, Results
 from training.export.checkpoints import Trained, trained_detector, trained_embedder
 from training.export.graphs import Graphs, export_graphs
 from training.export.measure import (
@@ -153,8 +154,10 @@ def _write(
     provenance = Provenance(
         datasets=dataset_digests(order.data),
         commit=commit(),
-        configs={of: one.config.model_dump(mode="json") | {"steps": one.step} for of, one in
-                 (("embedder", embedder), ("detector", detector))},
+        configs={
+            of: one.config.model_dump(mode="json") | {"steps": one.step}
+            for of, one in (("embedder", embedder), ("detector", detector))
+        },
         command=order.command,
     )
     figures = _figures(order, results, calibration)
@@ -188,10 +191,19 @@ def _write(
 
 def _figures(order: Order, results: Results, calibration: Calibration) -> Mapping[str, tuple[str, bytes]]:
     """File → caption and PNG."""
-    runs = {name: of.parent / "metrics.jsonl" for name, of in (("embedder", order.embedder), ("detector", order.detector))}
+    runs = {
+        name: of.parent / "metrics.jsonl"
+        for name, of in (("embedder", order.embedder), ("detector", order.detector))
+    }
     return {
-        "report-recognition.png": ("DET on validation and our scores", plots.embedder_figure(results.recognition)),
-        "report-detection.png": ("Precision and recall, and recall by height", plots.detector_figure(results.finding)),
+        "report-recognition.png": (
+            "DET on validation and our scores",
+            plots.embedder_figure(results.recognition),
+        ),
+        "report-detection.png": (
+            "Precision and recall, and recall by height",
+            plots.detector_figure(results.finding),
+        ),
         "report-calibration.png": ("False match rate by threshold", plots.calibration_figure(calibration)),
         "report-training.png": ("The two training runs", plots.training_figure(runs)),
     }
@@ -201,7 +213,9 @@ def commit() -> str:
     """The working tree's commit, with "+changes" where files differ from it; "unknown" outside of git."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     head = git("rev-parse", "--verify", "HEAD")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from training.export import measure
 from training.loop import checkpoint
 from training.publish import Order, Refused, evaluate, publish
 
-NO_FLOORS = Floors(lfw_least=0, fnmr_ratio_most=None, recall_least=0)
+NO_FLOORS = Floors(lfw_least=0, fnmr_ratio_most=math.inf, recall_least=0)
 EMBEDDER = EmbedderConfig(dimension=16, distillation_weight=0, compile=False)
 DETECTOR = DetectorConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), pyramid=16, compile=False)
 
@@ -46,7 +47,9 @@ def checkpoints(drawn_sets, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     student.average.load_state_dict(student.average.eval().state_dict())
     checkpoint.save(folder / "embedder" / "last.pt", student.state(EMBEDDER))
     checkpoint.save(folder / "detector" / "last.pt", detector.state(DETECTOR))
-    (folder / "embedder" / "metrics.jsonl").write_text('{"step": 20, "loss": 3.0}\n{"step": 40, "loss": 2.0}\n')
+    (folder / "embedder" / "metrics.jsonl").write_text(
+        '{"step": 20, "loss": 3.0}\n{"step": 40, "loss": 2.0}\n'
+    )
     return folder / "embedder" / "last.pt", folder / "detector" / "last.pt"
 
 
@@ -116,7 +119,9 @@ def test_the_calibration_rests_on_its_split_alone(published, drawn_sets) -> None
     assert 0 < calibration.threshold_for_fmr(0.1).value < 1
 
 
-def test_evaluating_reads_no_calibration_face_and_publishes_nothing(order: Order, monkeypatch, tmp_path: Path) -> None:
+def test_evaluating_reads_no_calibration_face_and_publishes_nothing(
+    order: Order, monkeypatch, tmp_path: Path
+) -> None:
     read: list[str] = []
 
     def watched(root: Path, split: str):
@@ -134,12 +139,14 @@ def test_evaluating_reads_no_calibration_face_and_publishes_nothing(order: Order
 @pytest.mark.parametrize(
     ("floors", "reason"),
     [
-        (Floors(lfw_least=1.0, fnmr_ratio_most=None, recall_least=0), "LFW accuracy"),
-        (Floors(lfw_least=0, fnmr_ratio_most=None, recall_least=1.0), "recall at 1 false positive"),
+        (Floors(lfw_least=1.0, fnmr_ratio_most=math.inf, recall_least=0), "LFW accuracy"),
+        (Floors(lfw_least=0, fnmr_ratio_most=math.inf, recall_least=1.0), "recall at 1 false positive"),
         (Floors(lfw_least=0, fnmr_ratio_most=2.5, recall_least=0), "not assessed"),
     ],
 )
-def test_below_a_floor_the_old_bundle_stays_and_the_reason_is_kept(published, order: Order, floors: Floors, reason: str) -> None:
+def test_below_a_floor_the_old_bundle_stays_and_the_reason_is_kept(
+    published, order: Order, floors: Floors, reason: str
+) -> None:
     before = {of.name: of.read_bytes() for of in order.to.iterdir()}
     with pytest.raises(Refused, match=reason):
         publish(replace(order, floors=floors))
@@ -150,7 +157,9 @@ def test_below_a_floor_the_old_bundle_stays_and_the_reason_is_kept(published, or
     assert sum(not of["holds"] for of in told["floors"]) == len(told["reasons"])
 
 
-def test_graphs_that_differ_from_their_models_are_not_published(order: Order, tmp_path: Path, monkeypatch) -> None:
+def test_graphs_that_differ_from_their_models_are_not_published(
+    order: Order, tmp_path: Path, monkeypatch
+) -> None:
     from training.export import parity
 
     monkeypatch.setattr(parity, "DIFFERENCE_MOST", -1.0)
@@ -172,7 +181,9 @@ def test_a_checkpoint_of_the_other_kind_or_none_is_refused_by_name(order: Order,
         publish(replace(elsewhere, embedder=order.detector))
     with pytest.raises(checkpoint.UnreadableCheckpoint, match="train the detector first"):
         publish(replace(elsewhere, detector=tmp_path / "absent.pt"))
-    assert outcome(elsewhere)["reasons"] == [f"UnreadableCheckpoint: {tmp_path / 'absent.pt'}: no such checkpoint; train the detector first"]
+    assert outcome(elsewhere)["reasons"] == [
+        f"UnreadableCheckpoint: {tmp_path / 'absent.pt'}: no such checkpoint; train the detector first"
+    ]
 
 
 def test_drawn_pictures_never_replace_the_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +196,9 @@ def test_drawn_pictures_never_replace_the_default(capsys: pytest.CaptureFixture[
     assert (sorted(default.iterdir()) if default.exists() else None) == before
 
 
-def test_without_data_the_drawn_recipe_is_taken_and_it_publishes_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_data_the_drawn_recipe_is_taken_and_it_publishes_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(command, "datasets", lambda: None)
     assert command.recipe(None).synthetic
     assert command.recipe(None).to.name == "synthetic"
@@ -194,7 +207,9 @@ def test_without_data_the_drawn_recipe_is_taken_and_it_publishes_elsewhere(monke
     assert (plan.data, plan.to.name) == (tmp_path, "default")
 
 
-def test_a_wrong_folder_of_data_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_wrong_folder_of_data_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setenv("FACET_DATASETS", str(tmp_path / "absent"))
     assert command.main(["evaluate"]) == 1
     assert capsys.readouterr().err == f"failed: FACET_DATASETS={tmp_path / 'absent'}: no such folder\n"

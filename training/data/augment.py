@@ -30,7 +30,7 @@ def augment(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _jitter(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A small similarity around the template: the spread of landmarks, not a new pose."""
     angle, scale = rng.normal(0, 3.0), float(np.exp(rng.normal(0, 0.04)))
-    matrix = cv2.getRotationMatrix2D((_CENTRE, _CENTRE), angle, scale)
+    matrix = np.asarray(cv2.getRotationMatrix2D((_CENTRE, _CENTRE), angle, scale), np.float64)
     matrix[:, 2] += rng.normal(0, 1.5, 2) - (SIDE - CROP) / 2
     return cv2.warpAffine(picture, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
 

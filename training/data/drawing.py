@@ -41,7 +41,9 @@ def portrait(identity: int, variation: int) -> Portrait:
     """The picture `variation` of person `identity`; another variation smiles, looks or is lit otherwise."""
     who = np.random.default_rng((20_071, identity))
     now = np.random.default_rng((20_072, identity, variation))
-    skin = np.array([(236, 200, 176), (224, 172, 140), (190, 132, 96), (126, 84, 60), (88, 58, 44)])[who.integers(5)]
+    skin = np.array([(236, 200, 176), (224, 172, 140), (190, 132, 96), (126, 84, 60), (88, 58, 44)])[
+        who.integers(5)
+    ]
     skin = np.clip(skin + who.normal(0, 10, 3), 20, 250)
     hair, shirt = who.uniform(10, 210, 3) * (0.4, 0.35, 0.3) + who.uniform(0, 60), who.uniform(20, 235, 3)
     points = TEMPLATE + who.normal(0, 1.6, (5, 2)) + now.normal(0, 0.5, (5, 2))
@@ -49,14 +51,28 @@ def portrait(identity: int, variation: int) -> Portrait:
     half, tall, middle = who.uniform(34, 44), who.uniform(47, 57), (56 + who.normal(0, 1), 66.0)
     pen.ellipse(middle[0], 146, who.uniform(46, 62), 34, shirt)
     pen.ellipse(middle[0], 116, half * 0.5, 34, skin * 0.85)
-    pen.ellipse(middle[0], middle[1] - who.uniform(8, 18), half * who.uniform(1.05, 1.3), tall * who.uniform(1, 1.2), hair)
+    pen.ellipse(
+        middle[0],
+        middle[1] - who.uniform(8, 18),
+        half * who.uniform(1.05, 1.3),
+        tall * who.uniform(1, 1.2),
+        hair,
+    )
     for side in (-1, 1):
         pen.ellipse(middle[0] + side * half, 66, 5, 9, skin * 0.9)
     pen.ellipse(*middle, half, tall, skin)
     if who.random() < 0.35:  # a fringe
-        pen.ellipse(middle[0] + who.uniform(-14, 14), middle[1] - tall * 0.86, half * 0.8, tall * who.uniform(0.16, 0.3), hair)
+        pen.ellipse(
+            middle[0] + who.uniform(-14, 14),
+            middle[1] - tall * 0.86,
+            half * 0.8,
+            tall * who.uniform(0.16, 0.3),
+            hair,
+        )
     if who.random() < 0.3:
-        pen.ellipse(middle[0], points[3:, 1].mean() + 8, half * who.uniform(0.5, 0.7), who.uniform(13, 19), hair * 0.8)
+        pen.ellipse(
+            middle[0], points[3:, 1].mean() + 8, half * who.uniform(0.5, 0.7), who.uniform(13, 19), hair * 0.8
+        )
     _features(pen, points, skin, hair, who, now)
     light = _light(pen.rgba, now)
     box = np.array([middle[0] - half, middle[1] - tall, middle[0] + half, middle[1] + tall])
@@ -73,7 +89,7 @@ def aligned(identity: int, variation: int, side: int = 112) -> Picture:
     backdrop[:] = rng.integers(0, 256, 3)
     picture = paste(backdrop, drawn, matrix)
     if rng.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5))
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
     noisy = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 8))
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
@@ -85,11 +101,15 @@ def paste(picture: Picture, drawn: Portrait, matrix: npt.NDArray[np.float64]) ->
     rgba = drawn.rgba
     if scale < 0.5:  # average before the warp skips pixels
         smaller = max(0.1, scale)
-        rgba = cv2.resize(rgba, None, fx=smaller, fy=smaller, interpolation=cv2.INTER_AREA)
+        rgba = np.asarray(
+            cv2.resize(rgba, None, fx=smaller, fy=smaller, interpolation=cv2.INTER_AREA), np.uint8
+        )
         factor = rgba.shape[0] / SPRITE
         # sprite = (small + 0.5) / factor − 0.5, composed before `matrix`
         turn = matrix[:, :2] / factor
-        matrix = np.concatenate([turn, (matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5 / factor - 0.5))[:, None]], 1)
+        matrix = np.concatenate(
+            [turn, (matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5 / factor - 0.5))[:, None]], 1
+        )
     warped = cv2.warpAffine(rgba, matrix, (width, height), flags=cv2.INTER_LINEAR)
     opaque = warped[..., 3:].astype(np.float32) / 255
     return (warped[..., :3] * opaque + picture * (1 - opaque) + 0.5).astype(np.uint8)
@@ -110,14 +130,20 @@ def _features(
         pen.ellipse(x, y, size, size * 0.55 * open_eye, np.array([245, 245, 240]))
         pen.ellipse(x + gaze, y, size * 0.45, size * 0.5 * open_eye, iris)
         pen.ellipse(x + gaze, y, size * 0.2, size * 0.22, np.array([10, 10, 10]))
-        pen.line((x - size, y - raised - side * tilt * size), (x + size, y - raised + side * tilt * size), thick, hair * 0.7)
+        pen.line(
+            (x - size, y - raised - side * tilt * size),
+            (x + size, y - raised + side * tilt * size),
+            thick,
+            hair * 0.7,
+        )
     nose, bridge = points[2], points[:2].mean(0)
-    pen.line(tuple(bridge + (who.uniform(-3, 3), 6)), tuple(nose), who.uniform(1, 2.5), skin * 0.78)
-    pen.ellipse(*nose, who.uniform(4, 8), who.uniform(2.5, 4.5), skin * 0.72)
+    begin = (float(bridge[0] + who.uniform(-3, 3)), float(bridge[1] + 6))
+    pen.line(begin, tuple(nose), who.uniform(1, 2.5), skin * 0.78)
+    pen.ellipse(nose[0], nose[1], who.uniform(4, 8), who.uniform(2.5, 4.5), skin * 0.72)
     mouth, lips = points[3:].mean(0), np.clip(skin * (0.85, 0.5, 0.5) + who.normal(0, 15, 3), 0, 255)
     wide, full = abs(points[4, 0] - points[3, 0]) / 2, who.uniform(2, 5.5)
-    pen.ellipse(*mouth, wide, full, lips)
-    pen.ellipse(*mouth, wide * 0.85, full * now.uniform(0.05, 0.7), np.array([70, 20, 25]))
+    pen.ellipse(mouth[0], mouth[1], wide, full, lips)
+    pen.ellipse(mouth[0], mouth[1], wide * 0.85, full * now.uniform(0.05, 0.7), np.array([70, 20, 25]))
     if who.random() < 0.25:  # glasses
         rim, frame = who.uniform(10, 13), who.uniform(0, 120, 3)
         for x, y in points[:2]:
@@ -148,21 +174,49 @@ class _Pen:
     def __init__(self) -> None:
         self.rgba: npt.NDArray[np.uint8] = np.zeros((SPRITE, SPRITE, 4), np.uint8)
 
-    def ellipse(self, x: float, y: float, half_width: float, half_height: float, colour: npt.NDArray[np.float64]) -> None:
+    def ellipse(
+        self, x: float, y: float, half_width: float, half_height: float, colour: npt.NDArray[np.float64]
+    ) -> None:
         self._ellipse(x, y, half_width, half_height, colour, -1)
 
-    def ring(self, x: float, y: float, half_width: float, half_height: float, colour: npt.NDArray[np.float64]) -> None:
+    def ring(
+        self, x: float, y: float, half_width: float, half_height: float, colour: npt.NDArray[np.float64]
+    ) -> None:
         self._ellipse(x, y, half_width, half_height, colour, 2 * ZOOM)
 
     def line(
-        self, start: tuple[float, float], end: tuple[float, float], width: float, colour: npt.NDArray[np.float64]
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        width: float,
+        colour: npt.NDArray[np.float64],
     ) -> None:
-        ends = [self._fixed(*point) for point in (start, end)]
-        cv2.line(self.rgba, *ends, self._colour(colour), max(1, round(width * ZOOM)), cv2.LINE_AA, _SHIFT)
+        cv2.line(
+            self.rgba,
+            self._fixed(*start),
+            self._fixed(*end),
+            self._colour(colour),
+            max(1, round(width * ZOOM)),
+            cv2.LINE_AA,
+            _SHIFT,
+        )
 
-    def _ellipse(self, x: float, y: float, a: float, b: float, colour: npt.NDArray[np.float64], thickness: int) -> None:
+    def _ellipse(
+        self, x: float, y: float, a: float, b: float, colour: npt.NDArray[np.float64], thickness: int
+    ) -> None:
         axes = (round(a * ZOOM * 2**_SHIFT), round(b * ZOOM * 2**_SHIFT))
-        cv2.ellipse(self.rgba, self._fixed(x, y), axes, 0, 0, 360, self._colour(colour), thickness, cv2.LINE_AA, _SHIFT)
+        cv2.ellipse(
+            self.rgba,
+            self._fixed(x, y),
+            axes,
+            0,
+            0,
+            360,
+            self._colour(colour),
+            thickness,
+            cv2.LINE_AA,
+            _SHIFT,
+        )
 
     @staticmethod
     def _fixed(x: float, y: float) -> tuple[int, int]:

@@ -69,7 +69,9 @@ def load_pairs(root: Path) -> Pairs:
                     pictures[name] = decode_face(file.read(), f"{shard.name}:{member.name}")
     missing = sorted(wanted - set(pictures))
     if missing:
-        raise BadData(f"{root}: {len(missing)} pictures of pairs.txt are not in the shards, among them {missing[0]}")
+        raise BadData(
+            f"{root}: {len(missing)} pictures of pairs.txt are not in the shards, among them {missing[0]}"
+        )
     names = tuple(sorted(pictures))
     place = {name: index for index, name in enumerate(names)}
     return Pairs(

@@ -20,7 +20,7 @@ STRANGERS = 400_000  # the numbers of people in scenes that name no one begin he
 
 @dataclass(frozen=True)
 class DrawnScene:
-    """A picture with people in it. boxes: (faces, 4) xyxy; landmarks: (faces, 5, 2); pixels have centres at integers."""
+    """A picture with people in it. boxes: (faces, 4) xyxy; landmarks: (faces, 5, 2); pixel centres at integers."""
 
     pixels: Picture
     boxes: Floats
@@ -33,7 +33,9 @@ def draw_scene(number: int, width: int = 320, height: int = 240, people: Iterabl
     rng = np.random.default_rng((20_081, number))
     named = tuple(people) or tuple(int(i) for i in STRANGERS + rng.integers(0, 20_000, rng.integers(0, 5)))
     pixels = _backdrop(width, height, rng)
-    boxes, landmarks, kept = [], [], []
+    boxes: list[npt.NDArray[np.float64]] = []
+    landmarks: list[npt.NDArray[np.float64]] = []
+    kept: list[int] = []
     for who in named:
         tall = float(np.exp(rng.uniform(np.log(28), np.log(min(width, height) * 0.75))))
         for _ in range(20):
@@ -66,13 +68,17 @@ def _backdrop(width: int, height: int, rng: np.random.Generator) -> Picture:
             colour = (int(rng.integers(150, 245)), int(rng.integers(100, 200)), int(rng.integers(60, 170)))
         x, y, a, b = (int(v) for v in rng.integers(0, (width, height, width // 4, height // 4)))
         if rng.random() < 0.5:
-            cv2.ellipse(picture, (x, y), (a + 2, b + 2), float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                picture, (x, y), (a + 2, b + 2), float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA
+            )
         else:
             cv2.rectangle(picture, (x - a, y - b), (x + a, y + b), colour, -1)
     return picture
 
 
-def _placed(box: Floats, tall: float, width: int, height: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _placed(
+    box: Floats, tall: float, width: int, height: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
     """(2, 3): the sprite turned a little, its box `tall` pixels, somewhere wholly inside the picture."""
     scale, angle = tall / float(box[3] - box[1]), rng.normal(0, 0.15)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -11,9 +11,10 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -163,7 +164,7 @@ def _protocol(root: Path, scenes: list[tuple[str, Floats]]) -> None:
         savemat(root / f"wider_{name}_val.mat", {**lists, "gt_list": _cells([_cells(counting)])})
 
 
-def _cells(values: list[object] | list[str] | list[npt.NDArray[np.float64]]) -> npt.NDArray[np.object_]:
+def _cells(values: Sequence[Any]) -> npt.NDArray[np.object_]:
     cells = np.empty((len(values), 1), object)
     for index, value in enumerate(values):
         cells[index, 0] = value
@@ -174,7 +175,7 @@ class _Shard:
     """A tar of WebP pictures, byte for byte the same each time it is written."""
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path, "w")
+        self._tar = tarfile.open(path, "w")  # noqa: SIM115 (closed in __exit__)
 
     def __enter__(self) -> _Shard:
         return self
@@ -183,7 +184,9 @@ class _Shard:
         self._tar.close()
 
     def add(self, name: str, picture: Picture) -> None:
-        data = cv2.imencode(".webp", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 92])[1].tobytes()
+        data = cv2.imencode(
+            ".webp", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 92]
+        )[1].tobytes()
         member = tarfile.TarInfo(name)
         member.size = len(data)
         self._tar.addfile(member, io.BytesIO(data))

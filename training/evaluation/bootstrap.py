@@ -26,7 +26,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class People:
-    """of_face: int [n], who is on each face, dense; pictures: int [people]; related: bool [people, people], self too."""
+    """of_face: int [n], who is on each face, dense; pictures: int [people]; related: bool [people, people]."""
 
     of_face: np.ndarray
     pictures: np.ndarray
@@ -98,7 +98,9 @@ def fnmr_intervals(
     ranked = [RankedScores.of(embedding, people, max(carried)) for embedding in embeddings]
     random = np.random.default_rng(seed)
     weights = [everyone, *(_drawn(len(everyone), random) for _ in range(draws))]
-    table = np.array([[[of.fnmr(f, w, people.impostor_weight(w)) for f in carried] for of in ranked] for w in weights])
+    table = np.array(
+        [[[of.fnmr(f, w, people.impostor_weight(w)) for f in carried] for of in ranked] for w in weights]
+    )
     each = [{f: _interval(table[:, i, j]) for j, f in enumerate(carried)} for i in range(len(ranked))]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.nan_to_num(table[:, 0] / table[:, -1], nan=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,16 @@ class Finding:
             "recall@0.1fp": self.at_tenth.recall,
             "faces": self.at_one.faces,
             "pictures": self.at_one.pictures,
-            "recall_by_height": {name: {"recall": share, "faces": n} for name, (share, n) in self.by_height.items()},
+            "recall_by_height": {
+                name: {"recall": share, "faces": n} for name, (share, n) in self.by_height.items()
+            },
             "average_precision": self.average_precision,
         }
 
 
-def look(photographs: Iterable[Photograph], finders: Mapping[str, Find]) -> tuple[list[Truth], dict[str, list[Detections]]]:
+def look(
+    photographs: Iterable[Photograph], finders: Mapping[str, Find]
+) -> tuple[list[Truth], dict[str, list[Detections]]]:
     """The truth of each picture, and what each finder finds on its canvas, in the picture's own pixels.
 
     One pass, a picture at a time: decoded, the validation pictures are a gigabyte.
@@ -79,7 +84,9 @@ def look(photographs: Iterable[Photograph], finders: Mapping[str, Find]) -> tupl
         truth.append(Truth(photograph.name, photograph.boxes, photograph.ignored, placed))
         for name, find in finders.items():
             on = find(canvas)
-            found[name].append(Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores))
+            found[name].append(
+                Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores)
+            )
     return truth, found
 
 
@@ -126,9 +133,11 @@ def _curve(scenes: Sequence[Scene], found: Sequence[Detections]) -> tuple[npt.ND
     return hits / np.maximum(hits + misses, 1), hits / faces
 
 
-def _by_height(truth: Sequence[Truth], found: Sequence[Detections], threshold: float) -> dict[str, tuple[float, int]]:
+def _by_height(
+    truth: Sequence[Truth], found: Sequence[Detections], threshold: float
+) -> dict[str, tuple[float, int]]:
     results = {}
-    for least, most in zip(HEIGHTS, HEIGHTS[1:], strict=False):
+    for least, most in pairwise(HEIGHTS):
         hits = faces = 0
         for of, all_found in zip(truth, found, strict=True):
             scene, sure = of.scene(least, most), all_found.scores >= threshold

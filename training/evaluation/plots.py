@@ -29,7 +29,9 @@ def embedder_figure(results: Sequence[Recognition]) -> bytes:
         curve.plot(fmr, fnmr, color=colour, label=of.name)
         for rate, interval in of.fnmr.items():
             low, high = max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
-            curve.errorbar(rate, interval.value, [[low], [high]], color=colour, fmt="o", markersize=3, capsize=3)
+            curve.errorbar(
+                rate, interval.value, [[low], [high]], color=colour, fmt="o", markersize=3, capsize=3
+            )
     curve.set(xscale="log", yscale="log", xlabel="FMR", ylabel="FNMR", title="DET, validation (kin apart)")
     curve.legend()
     ours = results[0].scores
@@ -61,8 +63,19 @@ def detector_figure(results: Sequence[Finding]) -> bytes:
         shares = np.nan_to_num([share for share, _ in of.by_height.values()])
         heights.bar(places, shares, 0.38, color=COLOURS[index], label=of.name)
         heights.set_xticks(np.arange(len(names)), names, fontsize=7)
-    curve.set(xlabel="recall", ylabel="precision", title="faces ≥ 40 px on 640 × 480", xlim=(0, 1.01), ylim=(0, 1.01))
-    heights.set(xlabel="height on the canvas", ylabel="recall", title="recall at 1 false positive a picture", ylim=(0, 1))
+    curve.set(
+        xlabel="recall",
+        ylabel="precision",
+        title="faces ≥ 40 px on 640 × 480",
+        xlim=(0, 1.01),
+        ylim=(0, 1.01),
+    )
+    heights.set(
+        xlabel="height on the canvas",
+        ylabel="recall",
+        title="recall at 1 false positive a picture",
+        ylim=(0, 1),
+    )
     curve.legend(loc="lower left")
     heights.legend(loc="upper left", fontsize=7)
     return _png(figure)
@@ -76,10 +89,12 @@ def calibration_figure(calibration: Calibration) -> bytes:
         axes.plot(at, curve.rates[1:], color=colour, label=f"k = {curve.templates}")
         axes.fill_between(at, np.maximum(curve.low[1:], 1e-9), curve.high[1:], color=colour, alpha=0.15)
         beyond = np.linspace(at[-1], min(1.0, at[-1] + 0.25), 60)
-        rates = [curve.rate(float(t)) for t in beyond]
+        rates = [calibration.false_match_rate(float(t), curve.templates).value for t in beyond]
         axes.plot(beyond, rates, "--", color=colour, linewidth=1)
-    axes.set(yscale="log", xlabel="threshold (cosine)", ylabel="F_k, false match rate of the best of k templates")
-    axes.set(title="calibration: measured, and the tail (dashed)", ylim=(max(calibration.floor / 1000, 1e-9), 1.2))
+    axes.set(yscale="log", xlabel="threshold (cosine)", ylabel="false match rate of the best of k")
+    axes.set(
+        title="calibration: measured, and the tail (dashed)", ylim=(max(calibration.floor / 200, 1e-9), 1.2)
+    )
     axes.legend()
     return _png(figure)
 

@@ -28,10 +28,14 @@ class Recognition:
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it."""
         rates = {
-            f"fnmr@fmr={fmr:g}": {"value": of.value, "low": of.low, "high": of.high} for fmr, of in self.fnmr.items()
+            f"fnmr@fmr={fmr:g}": {"value": of.value, "low": of.low, "high": of.high}
+            for fmr, of in self.fnmr.items()
         }
         pairs = {"mated": len(self.scores.genuine), "non_mated": len(self.scores.impostor)}
-        return {"lfw": {"accuracy": self.lfw, "standard_error": self.lfw_error}, "validation": {**rates, **pairs}}
+        return {
+            "lfw": {"accuracy": self.lfw, "standard_error": self.lfw_error},
+            "validation": {**rates, **pairs},
+        }
 
 
 @dataclass(frozen=True)

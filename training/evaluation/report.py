@@ -6,57 +6,14 @@ Every number here is in the manifest too; nothing is said that was not measured,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bundle.calibration import Calibration, UnsupportedRate
 from training.evaluation.bootstrap import Interval
-from training.evaluation.finding import CANVAS, HEIGHT_LEAST, Finding
-from training.evaluation.floors import Verdict
-from training.evaluation.recognition import Recognition
+from training.evaluation.finding import CANVAS, HEIGHT_LEAST
+from training.evaluation.results import About, Results
 
 FMRS_SHIPPED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-
-
-@dataclass(frozen=True)
-class Results:
-    """Everything measured for one bundle; of recognition and finding ours is the first, the reference the second."""
-
-    recognition: Sequence[Recognition]
-    fnmr_ratio: Mapping[float, Interval] | None  # ours over the reference's, by FMR
-    finding: Sequence[Finding]
-    parity: Mapping[str, Mapping[str, float]]
-    verdicts: Sequence[Verdict]
-    duplicates: Sequence[tuple[str, str]]  # training photographs that look like a validation photograph, and which
-    promise: Mapping[str, Any] | None = None  # what `calibration_report` found
-
-    def metrics(self) -> dict[str, object]:
-        """As the manifest keeps it."""
-        ratio = {f"fnmr_ratio@fmr={f:g}": vars(of) for f, of in (self.fnmr_ratio or {}).items()}
-        return {
-            "recognition": {**{of.name: of.metrics() for of in self.recognition}, **ratio},
-            "detection": {of.name: of.metrics() for of in self.finding},
-            "parity": {name: dict(of) for name, of in self.parity.items()},
-            "floors": {v.floor: {"asked": v.asked, "measured": v.measured, "holds": v.holds} for v in self.verdicts},
-            "training_photographs_like_validation": float(len(self.duplicates)),
-            "calibration": dict(self.promise or {}),
-        }
-
-
-@dataclass(frozen=True)
-class About:
-    """What the bundle is and how it was made."""
-
-    model_id: str
-    created: str
-    synthetic: bool
-    distilled: bool
-    licence: str
-    commit: str
-    command: str
-    datasets: Sequence[str]
-    steps: Mapping[str, int]
-    figures: Mapping[str, str]  # file → caption
 
 
 def card(about: About, results: Results, calibration: Calibration) -> str:
@@ -69,8 +26,9 @@ def card(about: About, results: Results, calibration: Calibration) -> str:
         _thresholds(calibration, results.promise or {}),
         _parity(results),
         _limits(about),
-        "## Figures\n\n" + "\n\n".join(f"![{text}]({file})\n\n{text}." for file, text in about.figures.items()),
-        "## Made with\n\n" + f"`{about.command}` at commit `{about.commit}`.\n\n" + _bullets(about.datasets),
+        "## Figures\n\n"
+        + "\n\n".join(f"![{text}]({file})\n\n{text}." for file, text in about.figures.items()),
+        _made(about),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -133,15 +91,17 @@ def _recognition(about: About, results: Results) -> str:
         for of in results.recognition
     ]
     if results.fnmr_ratio:
-        cells = [f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})" if r else "–" for r in map(results.fnmr_ratio.get, fmrs)]
+        ratios = [results.fnmr_ratio.get(fmr) for fmr in fmrs]
+        cells = [f"{of.value:.2f} ({of.low:.2f} to {of.high:.2f})" if of else "–" for of in ratios]
         rows.append(["ratio", "", *cells])
     first = results.recognition[0].scores
-    what = "drawn pairs in LFW's form" if about.synthetic else "LFW"
+    what = "drawn pairs in LFW's form" if about.synthetic else "LFW's 6,000 pairs"
     return (
-        f"## Recognition\n\n{_table(head, rows)}\n\n`embedder.onnx` as served (through its PReLU rewrite, the same function: see Parity): one "
-        f"centre crop, no flip, ONNX Runtime on a CPU. Ten folds ({what}): mean and standard error over the folds. FNMR: all pairs of `validation` "
-        f"({len(first.genuine):,} mated, {len(first.impostor):,} non-mated; kin apart), in brackets 95 % by drawing "
-        "people anew."
+        f"## Recognition\n\n{_table(head, rows)}\n\n"
+        "`embedder.onnx` as served (through its PReLU rewrite, the same function, see Parity): one centre crop, "
+        f"no flip, ONNX Runtime on a CPU. Ten folds ({what}): mean and standard error over the folds. FNMR: all "
+        f"pairs of `validation` ({len(first.genuine):,} mated, {len(first.impostor):,} non-mated; kin apart), in "
+        "brackets 95 % by drawing people anew."
     )
 
 
@@ -153,14 +113,19 @@ def _detection(results: Results) -> str:
         for of in results.finding
     ]
     ours = results.finding[0]
-    heights = [[name, *(f"{of.by_height[name][0]:.1%}" for of in results.finding), str(n)]
-               for name, (_, n) in ours.by_height.items() if n]
+    heights = [
+        [name, *(f"{of.by_height[name][0]:.1%}" for of in results.finding), str(n)]
+        for name, (_, n) in ours.by_height.items()
+        if n
+    ]
+    names = ["height on the canvas", *(of.name for of in results.finding), "faces"]
     return (
-        f"## Detection\n\n{_table(head, rows)}\n\nOn {ours.at_one.pictures} validation pictures (a subset of WIDER FACE's "
-        f"validation set), each scaled to fit {CANVAS[0]} × {CANVAS[1]}. Recall: faces of at least {HEIGHT_LEAST:.0f} pixels "
-        f"there ({ours.at_one.faces:,}), IoU 0.5, one threshold for all pictures, at one (a tenth of a) false positive a "
-        "picture on average. AP: WIDER's own evaluation at that scale, so not comparable with figures at the original "
-        f"size.\n\n{_table(['height on the canvas', *(of.name for of in results.finding), 'faces'], heights)}"
+        f"## Detection\n\n{_table(head, rows)}\n\n"
+        f"On {ours.at_one.pictures} validation pictures (a subset of WIDER FACE's validation set), each scaled to "
+        f"fit {CANVAS[0]} × {CANVAS[1]}. Recall: faces of at least {HEIGHT_LEAST:.0f} pixels there "
+        f"({ours.at_one.faces:,}), IoU 0.5, one threshold for all pictures, at one (a tenth of a) false positive a "
+        "picture on average. AP: WIDER's own evaluation at that scale, so not comparable with figures at the "
+        f"original size.\n\n{_table(names, heights)}\n\nRecall by height at one false positive a picture."
     )
 
 
@@ -169,40 +134,55 @@ def _thresholds(calibration: Calibration, promise: Mapping[str, Any]) -> str:
     for fmr in FMRS_SHIPPED:
         try:
             threshold = calibration.threshold_for_fmr(fmr)
-            rows.append([f"{fmr:g}", f"{threshold.value:.4f}", "tail fit" if threshold.extrapolated else "measured"])
+            rows.append(
+                [f"{fmr:g}", f"{threshold.value:.4f}", "tail fit" if threshold.extrapolated else "measured"]
+            )
         except UnsupportedRate as error:
             rows.append([f"{fmr:g}", "–", f"not supported (smallest {error.supported:.2g})"])
-    first = calibration.curves[0]
-    excluded = f"{len(calibration.excluded)} pairs of labels that turned out to be one person are excluded"
-    kin = (
-        "; kin at those thresholds: "
-        + ", ".join(f"FMR {at:g} → {rate:.2g}" for at, rate in zip(calibration.kin.at, calibration.kin.rates, strict=True))
-        if calibration.kin.comparisons
-        else ""
-    )
+    kin = zip(calibration.kin.at, calibration.kin.rates, strict=True)
+    relatives = ", ".join(f"{at:g} → {rate:.2g}" for at, rate in kin)
+    tables = [_kept(promise, key, name) for key, name in (("held_out_fmr", "FMR"), ("held_out_fpir", "FPIR"))]
     return (
-        f"## Thresholds\n\n{_table(['FMR', 'cosine', 'rests on'], rows)}\n\nFrom {calibration.people} people of "
-        f"`{calibration.dataset}` who were neither trained on nor selected on: {first.comparisons:,} comparisons, one per "
-        f"pair of people; {excluded}{kin}. The promise holds for people like these."
-        + "".join(_kept(promise, key, name) for key, name in (("held_out_fmr", "FMR"), ("held_out_fpir", "FPIR")))
+        f"## Thresholds\n\n{_table(['FMR', 'cosine', 'rests on'], rows)}\n\n"
+        f"From {calibration.people} people of `{calibration.dataset}` who were neither trained on nor selected on: "
+        f"{calibration.curves[0].comparisons:,} comparisons, one per pair of people. Pairs of labels that an "
+        f"independent embedder shows to be one person, and that are left out: {len(calibration.excluded)}. "
+        + (
+            f"False match rates of members of one family at those thresholds: {relatives}. "
+            if relatives
+            else ""
+        )
+        + "The promise holds for people like these."
+        + "".join(tables)
     )
 
 
 def _kept(promise: Mapping[str, Any], key: str, name: str) -> str:
     """Promised and realised rates where one half of the people calibrates and the other half tests."""
+    told = [of for of in promise.get(key, ()) if of["realised"] is not None]
+    if not told:
+        return ""
     rows = [
-        [f"{of['promised']:g}", f"{of['realised']:.3g} ± {of['spread']:.2g}", "yes" if of["extrapolated"] else "no"]
-        for of in promise.get(key, ())
-        if of["realised"] is not None
+        [
+            f"{of['promised']:g}",
+            f"{of['realised']:.3g} ± {of['spread']:.2g}",
+            "yes" if of["extrapolated"] else "no",
+        ]
+        for of in told
     ]
-    what = "comparisons" if name == "FMR" else f"searches in a gallery of {promise[key][0]['persons']}" if rows else ""
+    what = "comparisons" if name == "FMR" else f"searches in a gallery of {told[0]['persons']}"
     head = [f"promised {name}", "realised on other people", "extrapolated"]
-    return f"\n\n{_table(head, rows)}\n\nFitted on half of the people, tested on {what} of the other half." if rows else ""
+    return f"\n\n{_table(head, rows)}\n\nFitted on half of the people, tested on {what} of the other half."
 
 
 def _parity(results: Results) -> str:
-    lines = [f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in of.items()) for name, of in results.parity.items()]
-    return "## Parity\n\nThe graphs against the trained models, and variants against their graph:\n\n" + _bullets(lines)
+    lines = []
+    for name, measured in results.parity.items():
+        lines.append(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in measured.items()))
+    return (
+        "## Parity\n\nThe graphs against the trained models, and variants against their graph:\n\n"
+        + _bullets(lines)
+    )
 
 
 def _limits(about: About) -> str:
@@ -213,6 +193,11 @@ def _limits(about: About) -> str:
         "No use for decisions about people without consent, human review and a legal basis.",
     ]
     return "## Limits\n\n" + _bullets(held[:2] * (not about.synthetic) + held[2:])
+
+
+def _made(about: About) -> str:
+    steps = ", ".join(f"{name} {count:,} steps" for name, count in about.steps.items())
+    return f"## Made with\n\n`{about.command}` at commit `{about.commit}` ({steps}).\n\n{_bullets(about.datasets)}"
 
 
 def _interval(of: Interval | None) -> str:

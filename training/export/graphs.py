@@ -70,7 +70,10 @@ def export_graphs(
     rewrite_prelu(folder / embedder_spec.file, folder / REWRITTEN)
     names = embedder_spec.file, detector_spec.file, REWRITTEN
     graphs = [ServedGraph(folder / name, threads) for name in names]
-    pace = {"milliseconds_a_face": _milliseconds(graphs[2]), "milliseconds_a_face_before": _milliseconds(graphs[0])}
+    pace = {
+        "milliseconds_a_face": _milliseconds(graphs[2]),
+        "milliseconds_a_face_before": _milliseconds(graphs[0]),
+    }
     parity = {
         names[0]: check_embedder(served_embedder, graphs[0]),
         names[1]: check_detector(served_detector, graphs[1], detector_spec.canvases),

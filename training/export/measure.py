@@ -23,7 +23,7 @@ from bundle.manifest import DetectorSpec
 from bundle.preprocess import Picture
 from training.data.identities import Faces, load_faces
 from training.data.likeness import alike
-from training.data.pairs import Pairs, load_pairs
+from training.data.pairs import load_pairs
 from training.data.widerface import Photograph, masks, wider
 from training.data.yunet import YuNet
 from training.embedder.distillation import ReferenceEmbedder
@@ -71,12 +71,16 @@ def measure_recognition(
     reference = data / "reference" / "MobileFaceNet.onnx"
     if reference.is_file():
         crops = {"validation": validation.crops(), "LFW": lfw.crops}
-        embedded.append(Embedded("reference", *(_by_reference(reference, of, cache, name) for name, of in crops.items())))
+        embedded.append(
+            Embedded("reference", *(_by_reference(reference, of, cache, name) for name, of in crops.items()))
+        )
     results, ratio = recognition(embedded, validation, lfw)
     return results, ratio if len(results) > 1 else None
 
 
-def _by_reference(path: Path, crops: npt.NDArray[np.uint8], cache: Path, name: str) -> npt.NDArray[np.float32]:
+def _by_reference(
+    path: Path, crops: npt.NDArray[np.uint8], cache: Path, name: str
+) -> npt.NDArray[np.float32]:
     """float32 [n, 128] unit vectors of the reference embedder, kept in `cache`."""
     teacher = ReferenceEmbedder(path, threads=1)
     file = cache / f"reference-{teacher.digest[:16]}-{fingerprint(crops)}.npy"
@@ -87,7 +91,11 @@ def measure_detection(graph: ServedGraph, spec: DetectorSpec, data: Path, work: 
     """Recall and AP on the validation pictures for ours and, where it is present, YuNet; overlays into `work`."""
     yunet = data / "reference" / "yunet_n_dynamic.onnx"
     finders = {"facet": finder(graph, spec)}
-    file = work / "cache" / f"yunet-{_digest([yunet, *(data / 'wider').glob('*.*')])}.npz" if yunet.is_file() else None
+    file = (
+        work / "cache" / f"yunet-{_digest([yunet, *(data / 'wider').glob('*.*')])}.npz"
+        if yunet.is_file()
+        else None
+    )
     if file and not file.is_file():
         finders["YuNet"] = YuNet(yunet, LEAST_SCORE, spec.nms_iou, spec.top_k).detect
     truth, found = look(wider(data / "wider", "val"), finders)
@@ -95,11 +103,18 @@ def measure_detection(graph: ServedGraph, spec: DetectorSpec, data: Path, work: 
         found["YuNet"] = keep(found["YuNet"], file) if "YuNet" in found else kept(file)
     lists = data / "wider" / "val_protocol"
     results = [finding(name, truth, of, precisions(truth, of, lists)) for name, of in found.items()]
-    overlay(itertools.islice(wider(data / "wider", "val"), OVERLAYS), found["facet"], results[0], work / "overlays")
+    overlay(
+        itertools.islice(wider(data / "wider", "val"), OVERLAYS),
+        found["facet"],
+        results[0],
+        work / "overlays",
+    )
     return results
 
 
-def overlay(photographs: Iterable[Photograph], found: list[Detections], result: Finding, folder: Path) -> None:
+def overlay(
+    photographs: Iterable[Photograph], found: list[Detections], result: Finding, folder: Path
+) -> None:
     """Pictures with what was found at one false positive a picture; for the git-ignored run folder alone."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, (photograph, of) in enumerate(zip(photographs, found, strict=False)):

@@ -1,4 +1,4 @@
-"""The graphs that are served, written from trained models: uint8 pictures in, normalisation inside, weights in the file.
+"""The graphs that are served, written from trained models: bytes in, normalisation inside, weights in the file.
 
 What the graph does before the first convolution is the training's own `normalise`; never repeat that line here.
 """
@@ -58,7 +58,10 @@ def _export(
     outputs: Mapping[str, tuple[str | int, ...]],  # name → shape, a name for each free dimension
     dynamic: dict[int, str],
 ) -> None:
-    free = {name: {i: size for i, size in enumerate(shape) if isinstance(size, str)} for name, shape in outputs.items()}
+    free = {
+        name: {i: size for i, size in enumerate(shape) if isinstance(size, str)}
+        for name, shape in outputs.items()
+    }
     with warnings.catch_warnings(), torch.inference_mode():
         # The tracing exporter writes the same nodes as the newer one, in 0.3 s instead of 5 s and without chatter.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -94,5 +97,6 @@ def _fused(module: nn.Module) -> nn.Module:
                     place = list(parent).index(first)
                     parent[place], parent[place + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
         elif isinstance(parent, MobileFaceNet):  # its last normalisation follows a flattening
-            parent.embedding, parent.norm = fuse_conv_bn_eval(parent.embedding, parent.norm), nn.Identity()
+            parent.embedding = fuse_conv_bn_eval(parent.embedding, parent.norm)
+            parent.norm = nn.Identity()  # type: ignore[assignment]
     return module

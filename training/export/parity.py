@@ -36,7 +36,9 @@ def golden_crops() -> np.ndarray:
 def golden_scenes(width: int, height: int) -> np.ndarray:
     """uint8 [4, height, width, 3]: black, white, noise and a drawn scene."""
     noise = np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)
-    return np.stack([np.zeros_like(noise), np.full_like(noise, 255), noise, draw_scene(0, width, height).pixels])
+    return np.stack(
+        [np.zeros_like(noise), np.full_like(noise, 255), noise, draw_scene(0, width, height).pixels]
+    )
 
 
 def check_embedder(module: nn.Module, graph: ServedGraph) -> dict[str, float]:
@@ -48,17 +50,23 @@ def check_embedder(module: nn.Module, graph: ServedGraph) -> dict[str, float]:
         lowest = min(lowest, _cosine(expected[: len(got[0])], got[0]))
         furthest = max(furthest, float(np.abs(got[0] - expected[: len(got[0])]).max()))
     if not lowest >= COSINE_LEAST or not furthest <= DIFFERENCE_MOST:
-        raise ParityFailed(f"{graph.path.name}: cosine {lowest:.8f}, largest difference {furthest:.2g} from the model")
+        raise ParityFailed(
+            f"{graph.path.name}: cosine {lowest:.8f}, largest difference {furthest:.2g} from the model"
+        )
     length = float(np.abs(np.linalg.norm(expected, axis=1) - 1).max())
     if length > 1e-5:
         raise ParityFailed(f"{graph.path.name}: embeddings are not unit vectors, off by {length:.2g}")
     moved = float(np.abs(graph.run(crops[3:, ..., ::-1])[0] - expected[3:]).max())
     if moved < SENTINEL_LEAST:
-        raise ParityFailed(f"{graph.path.name}: swapped channels change nothing ({moved:.2g}): grey or channel-blind")
+        raise ParityFailed(
+            f"{graph.path.name}: swapped channels change nothing ({moved:.2g}): grey or channel-blind"
+        )
     return {"cosine_least": lowest, "difference_most": furthest, "swapped_channels_move": moved}
 
 
-def check_detector(module: nn.Module, graph: ServedGraph, canvases: tuple[tuple[int, int], ...]) -> dict[str, float]:
+def check_detector(
+    module: nn.Module, graph: ServedGraph, canvases: tuple[tuple[int, int], ...]
+) -> dict[str, float]:
     """Compare scores, boxes and landmarks on every canvas (width, height) at batch 1, 3 and 4; raises ParityFailed."""
     worst = [0.0, 0.0, 0.0]
     for width, height in canvases:
@@ -69,7 +77,9 @@ def check_detector(module: nn.Module, graph: ServedGraph, canvases: tuple[tuple[
             worst = [max(pair) for pair in zip(worst, gaps, strict=True)]
     score, box, landmark = worst
     if not score <= DIFFERENCE_MOST or not max(box, landmark) <= OFFSETS_MOST:
-        raise ParityFailed(f"{graph.path.name}: score off by {score:.2g}, box {box:.2g}, landmark {landmark:.2g}")
+        raise ParityFailed(
+            f"{graph.path.name}: score off by {score:.2g}, box {box:.2g}, landmark {landmark:.2g}"
+        )
     return {"score_difference_most": score, "box_difference_most": box, "landmark_difference_most": landmark}
 
 

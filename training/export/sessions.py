@@ -39,7 +39,7 @@ def embed_once(graph: ServedGraph, crops: np.ndarray, cache: Path, progress: str
 
 def fingerprint(pictures: np.ndarray) -> str:
     """16 hexadecimal digits that change with any pixel."""
-    return hashlib.sha256(np.ascontiguousarray(pictures)).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest()[:16]
 
 
 def cached(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:

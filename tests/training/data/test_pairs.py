@@ -59,7 +59,7 @@ def test_a_pair_s_score_is_the_cosine_of_its_two_pictures(drawn_sets) -> None:
 
 def test_a_picture_that_no_shard_holds_is_named(tmp_path: Path) -> None:
     written(tmp_path, "1\t1", "A\t1\t2", "A\t1\tB\t2")
-    with pytest.raises(BadData, match="3 pictures of pairs.txt are not in the shards, among them A/A_0001"):
+    with pytest.raises(BadData, match=r"3 pictures of pairs\.txt are not in the shards, among them A/A_0001"):
         load_pairs(tmp_path)
 
 

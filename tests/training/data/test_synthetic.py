@@ -76,7 +76,9 @@ def test_a_named_person_is_in_the_scene_and_aligns_to_the_drawn_crop() -> None:
     scene = draw_scene(8, 320, 240, people=[77])
     assert scene.people == (77,)
     crop = align(scene.pixels, scene.landmarks[0])
-    assert apart(crop, aligned(77, 0)) < np.quantile([apart(crop, aligned(who, 0)) for who in range(20)], 0.15)
+    assert apart(crop, aligned(77, 0)) < np.quantile(
+        [apart(crop, aligned(who, 0)) for who in range(20)], 0.15
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,9 @@ def test_the_real_readers_read_boxes_and_points_as_drawn(drawn_sets) -> None:
 
 def test_training_and_selection_share_no_scene_and_all_have_points(drawn_sets) -> None:
     with np.load(drawn_sets.landmarks) as points:
-        train, selection = ({of.name for of in wider(drawn_sets.root / "wider", s)} for s in ("train", "selection"))
+        train, selection = (
+            {of.name for of in wider(drawn_sets.root / "wider", s)} for s in ("train", "selection")
+        )
         assert not train & selection
         assert train | selection <= set(points.files)
 

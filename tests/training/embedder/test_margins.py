@@ -20,9 +20,16 @@ def head() -> ArcFace:
 
 @pytest.mark.parametrize(
     ("degrees", "penalised"),
-    [(0, math.cos(0.5)), (30, math.cos(math.pi / 6 + 0.5)), (90, math.cos(math.pi / 2 + 0.5)), (150, math.cos(math.radians(150) + 0.5))],
+    [
+        (0, math.cos(0.5)),
+        (30, math.cos(math.pi / 6 + 0.5)),
+        (90, math.cos(math.pi / 2 + 0.5)),
+        (150, math.cos(math.radians(150) + 0.5)),
+    ],
 )
-def test_before_the_turning_point_the_angle_grows_by_the_margin(head: ArcFace, degrees: float, penalised: float) -> None:
+def test_before_the_turning_point_the_angle_grows_by_the_margin(
+    head: ArcFace, degrees: float, penalised: float
+) -> None:
     cosine = torch.tensor([[math.cos(math.radians(degrees))]], dtype=torch.float64)
     assert head._penalise(cosine).item() == pytest.approx(penalised, abs=1e-3 if degrees == 0 else 1e-9)
 
@@ -41,7 +48,9 @@ def test_a_harder_sample_never_has_a_smaller_penalty(margin: float) -> None:
 
 
 def test_the_gradient_is_that_of_finite_differences_in_float64(head: ArcFace) -> None:
-    angles = np.concatenate([np.linspace(0.05, 2.6, 15), np.linspace(2.7, 3.1, 6)])  # 2.64 is the turning point
+    angles = np.concatenate(
+        [np.linspace(0.05, 2.6, 15), np.linspace(2.7, 3.1, 6)]
+    )  # 2.64 is the turning point
     cosine = torch.tensor(np.cos(angles)[:, None], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(head._penalise, (cosine,))
 

@@ -34,7 +34,9 @@ def test_the_global_depthwise_trains_as_it_is_served() -> None:
     torch.testing.assert_close(layer.train()(x), layer.eval()(x), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [StridedDepthwise(4, 4, 3, 2, 1, groups=4), GlobalDepthwise(4, 4, 7, 1, 0, groups=4)])
+@pytest.mark.parametrize(
+    "layer", [StridedDepthwise(4, 4, 3, 2, 1, groups=4), GlobalDepthwise(4, 4, 7, 1, 0, groups=4)]
+)
 def test_the_fast_form_has_the_same_gradients(layer: nn.Conv2d) -> None:
     layer = type(layer)(4, 4, layer.kernel_size, layer.stride, layer.padding, groups=4, bias=False).double()
     x = torch.randn(2, 4, 7, 7, dtype=torch.float64)

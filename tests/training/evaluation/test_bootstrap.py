@@ -9,7 +9,9 @@ from training.evaluation.bootstrap import People, RankedScores, fnmr_intervals
 from training.evaluation.verification import TooFewImpostors, all_pairs, fnmr_at_fmr
 
 
-def faces(people: int, pictures: int = 5, noise: float = 0.8, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def faces(
+    people: int, pictures: int = 5, noise: float = 0.8, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     centre = random.normal(size=(people, 24))
     embedding = np.repeat(centre, pictures, 0) + noise * random.normal(size=(people * pictures, 24))

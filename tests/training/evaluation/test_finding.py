@@ -25,7 +25,9 @@ def told(photographs: list[Photograph]):
         expected, placed = letterbox(photograph.pixels, CANVAS)
         assert np.array_equal(canvas, expected)
         boxes = placed.to_canvas(photograph.boxes)
-        return Detections(boxes, np.zeros((len(boxes), 5, 2), np.float32), np.full(len(boxes), 0.9, np.float32))
+        return Detections(
+            boxes, np.zeros((len(boxes), 5, 2), np.float32), np.full(len(boxes), 0.9, np.float32)
+        )
 
     return find
 
@@ -58,7 +60,9 @@ def test_a_face_counts_by_its_height_on_the_canvas() -> None:
     pixels = np.zeros((960, 1280, 3), np.uint8)
     for height, counts in ((80, 1), (78, 0)):
         boxes = tall * (1, 1, 1, height / 80)
-        photograph = Photograph("val/a/b.webp", pixels, 1.0, boxes.astype(np.float32), np.zeros(1, bool), np.zeros((1, 5, 2)))
+        photograph = Photograph(
+            "val/a/b.webp", pixels, 1.0, boxes.astype(np.float32), np.zeros(1, bool), np.zeros((1, 5, 2))
+        )
         truth, _ = look([photograph], {})
         assert int((~truth[0].scene().ignored).sum()) == counts
 
@@ -66,9 +70,13 @@ def test_a_face_counts_by_its_height_on_the_canvas() -> None:
 def test_detections_are_kept_as_they_were(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     found = [
-        Detections(*(random.random(shape, np.float32) for shape in ((n, 4), (n, 5, 2), (n,)))) for n in (3, 0, 2, 0)
+        Detections(*(random.random(shape, np.float32) for shape in ((n, 4), (n, 5, 2), (n,))))
+        for n in (3, 0, 2, 0)
     ]
     again = kept((keep(found, tmp_path / "of" / "yunet.npz"), tmp_path / "of" / "yunet.npz")[1])
     assert [len(of) for of in again] == [3, 0, 2, 0]
-    assert all(np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores) for a, b in zip(found, again, strict=True))
+    assert all(
+        np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores)
+        for a, b in zip(found, again, strict=True)
+    )
     assert again[1].landmarks.shape == (0, 5, 2)

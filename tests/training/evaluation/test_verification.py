@@ -103,7 +103,11 @@ def test_ten_folds_agrees_with_every_threshold_tried_by_hand() -> None:
         rest = np.setdiff1d(np.arange(100), fold)
         tried = np.concatenate([similarity[rest] - 1e-9, [9.0]])
         right = [((similarity[rest] >= t) == same[rest]).mean() for t in tried]
-        best = {((similarity[fold] >= t) == same[fold]).mean() for t, r in zip(tried, right, strict=True) if r == max(right)}
+        best = {
+            ((similarity[fold] >= t) == same[fold]).mean()
+            for t, r in zip(tried, right, strict=True)
+            if r == max(right)
+        }
         accuracies.append(best)
     got, _ = ten_folds(similarity, same)
     low, high = np.mean([min(of) for of in accuracies]), np.mean([max(of) for of in accuracies])

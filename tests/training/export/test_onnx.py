@@ -20,8 +20,16 @@ def shape(value: onnx.ValueInfoProto) -> list[int | str]:
 def test_the_embedder_takes_bytes_and_gives_float_vectors(embedder) -> None:
     graph = onnx.load(embedder.graph.path).graph
     (given,), (got,) = graph.input, graph.output
-    assert (given.name, shape(given), given.type.tensor_type.elem_type) == ("image", ["n", 112, 112, 3], TensorProto.UINT8)
-    assert (got.name, shape(got), got.type.tensor_type.elem_type) == ("embedding", ["n", 32], TensorProto.FLOAT)
+    assert (given.name, shape(given), given.type.tensor_type.elem_type) == (
+        "image",
+        ["n", 112, 112, 3],
+        TensorProto.UINT8,
+    )
+    assert (got.name, shape(got), got.type.tensor_type.elem_type) == (
+        "embedding",
+        ["n", 32],
+        TensorProto.FLOAT,
+    )
 
 
 def test_the_detector_takes_any_canvas_and_names_its_outputs(detector) -> None:
@@ -35,7 +43,9 @@ def test_the_detector_takes_any_canvas_and_names_its_outputs(detector) -> None:
 
 
 @pytest.mark.parametrize("which", ["embedder", "detector"])
-def test_no_normalisation_layer_and_no_second_file_is_left(which: str, request: pytest.FixtureRequest) -> None:
+def test_no_normalisation_layer_and_no_second_file_is_left(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     path = request.getfixturevalue(which).graph.path
     model = onnx.load(path, load_external_data=False)
     assert "BatchNormalization" not in Counter(node.op_type for node in model.graph.node)

@@ -54,7 +54,9 @@ def single(path: Path, slope: np.ndarray) -> Path:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=5), st.integers(0, 2**31))
-def test_it_is_exact_for_any_slope(tmp_path_factory: pytest.TempPathFactory, slopes: list[float], seed: int) -> None:
+def test_it_is_exact_for_any_slope(
+    tmp_path_factory: pytest.TempPathFactory, slopes: list[float], seed: int
+) -> None:
     folder = tmp_path_factory.mktemp("prelu")
     slope = np.array(slopes, np.float32)
     source, target = single(folder / "a.onnx", slope), folder / "b.onnx"

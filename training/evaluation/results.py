@@ -1,0 +1,57 @@
+"""Everything measured for one bundle, and what the bundle is: what the report and the manifest are written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training.evaluation.bootstrap import Interval
+from training.evaluation.finding import Finding
+from training.evaluation.floors import Verdict
+from training.evaluation.recognition import Recognition
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything measured for one bundle; of recognition and finding ours is the first, the reference the second."""
+
+    recognition: Sequence[Recognition]
+    fnmr_ratio: Mapping[float, Interval] | None  # ours over the reference's, by FMR
+    finding: Sequence[Finding]
+    parity: Mapping[str, Mapping[str, float]]
+    verdicts: Sequence[Verdict]
+    duplicates: Sequence[
+        tuple[str, str]
+    ]  # training photographs that look like a validation photograph, and which
+    promise: Mapping[str, Any] | None = None  # what `calibration_report` found
+
+    def metrics(self) -> dict[str, object]:
+        """As the manifest keeps it."""
+        ratio = {f"fnmr_ratio@fmr={f:g}": vars(of) for f, of in (self.fnmr_ratio or {}).items()}
+        return {
+            "recognition": {**{of.name: of.metrics() for of in self.recognition}, **ratio},
+            "detection": {of.name: of.metrics() for of in self.finding},
+            "parity": {name: dict(of) for name, of in self.parity.items()},
+            "floors": {
+                v.floor: {"asked": v.asked, "measured": v.measured, "holds": v.holds} for v in self.verdicts
+            },
+            "training_photographs_like_validation": float(len(self.duplicates)),
+            "calibration": dict(self.promise or {}),
+        }
+
+
+@dataclass(frozen=True)
+class About:
+    """What the bundle is and how it was made."""
+
+    model_id: str
+    created: str
+    synthetic: bool
+    distilled: bool
+    licence: str
+    commit: str
+    command: str
+    datasets: Sequence[str]
+    steps: Mapping[str, int]
+    figures: Mapping[str, str]  # file → caption
