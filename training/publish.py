@@ -28,6 +28,7 @@ from training.export.graphs import Graphs, export_graphs
 from training.export.measure import (
     calibrate,
     dataset_digests,
+    lfw_measured,
     likenesses,
     measure_detection,
     measure_recognition,
@@ -113,6 +114,7 @@ def measured(order: Order, graphs: Graphs, validation: Faces) -> Results:
         parity=graphs.parity,
         verdicts=judged(order.floors, people[0].lfw, gated, faces[0].at_one.recall),
         duplicates=likenesses(order.data, cache),
+        lfw_measured=lfw_measured(order.data, cache),
     )
 
 

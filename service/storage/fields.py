@@ -58,7 +58,9 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
     if size > METADATA_LIMIT:
         raise InvalidParameter(f"metadata is over {METADATA_LIMIT} bytes", parameter="metadata")
     if _deeper(clean, METADATA_DEPTH):
-        raise InvalidParameter(f"metadata is nested deeper than {METADATA_DEPTH} levels", parameter="metadata")
+        raise InvalidParameter(
+            f"metadata is nested deeper than {METADATA_DEPTH} levels", parameter="metadata"
+        )
     if ESCAPED_NUL.search(written):
         raise InvalidParameter("metadata holds characters that cannot be stored", parameter="metadata")
     return clean
@@ -103,7 +105,9 @@ def _deeper(value: Any, levels: int) -> bool:
     level = [value]
     for _ in range(levels + 1):
         containers = [each for each in level if isinstance(each, dict | list)]
-        level = [child for each in containers for child in (each.values() if isinstance(each, dict) else each)]
+        level = [
+            child for each in containers for child in (each.values() if isinstance(each, dict) else each)
+        ]
         if not containers:
             return False
     return True

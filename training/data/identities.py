@@ -98,7 +98,9 @@ def load_faces(root: Path, split: Split) -> Faces:
                     found += 1
                     bar.update()
     if found != len(rows):
-        raise BadData(f"{root}: {len(rows) - found} of {len(rows)} pictures named in train.csv are not in the shards")
+        raise BadData(
+            f"{root}: {len(rows) - found} of {len(rows)} pictures named in train.csv are not in the shards"
+        )
     identity = np.array([int(row["identity"]) for row in rows])
     return Faces(
         pictures=pictures,

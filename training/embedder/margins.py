@@ -24,7 +24,9 @@ class ArcFace(nn.Module):
     def logits(self, embedding: Tensor, label: Tensor) -> Tensor:
         """embedding: [n, d], any length; label: int64 [n]. Returns float32 [n, identities]."""
         if label.numel() and (int(label.min()) < 0 or int(label.max()) >= len(self.weight)):
-            raise ValueError(f"labels must lie in 0 … {len(self.weight) - 1}, got {label.min()} … {label.max()}")
+            raise ValueError(
+                f"labels must lie in 0 … {len(self.weight) - 1}, got {label.min()} … {label.max()}"
+            )
         with torch.autocast(embedding.device.type, enabled=False):  # 1 − 1e-6 is 1.0 in bf16
             cosine = F.linear(F.normalize(embedding.float()), F.normalize(self.weight.float()))
             target = cosine.gather(1, label[:, None])

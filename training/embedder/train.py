@@ -62,13 +62,17 @@ class Student:
 
     def restore(self, state: dict[str, object], source: Path) -> None:
         if state.get("kind") != "embedder":
-            raise checkpoint.UnreadableCheckpoint(f"{source} is not an embedder's checkpoint; use another --run")
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} is not an embedder's checkpoint; use another --run"
+            )
         try:
             self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
             self.average.load_state_dict(state["average"])  # type: ignore[arg-type]
             self.head.load_state_dict(state["head"])  # type: ignore[arg-type]
         except RuntimeError as error:
-            raise checkpoint.UnreadableCheckpoint(f"{source} is of another model: {error}; use another --run") from error
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} is of another model: {error}; use another --run"
+            ) from error
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
         self.step = int(state["step"])  # type: ignore[call-overload]
 
@@ -112,7 +116,11 @@ def build(config: EmbedderConfig, faces: Faces, targets: np.ndarray | None) -> S
 
 
 def train_step(
-    student: Student, forward: Callable[[Tensor], Tensor], faces: Faces, targets: Tensor | None, config: EmbedderConfig
+    student: Student,
+    forward: Callable[[Tensor], Tensor],
+    faces: Faces,
+    targets: Tensor | None,
+    config: EmbedderConfig,
 ) -> dict[str, float]:
     """One batch. Returns the losses and the gradient's norm; raises Diverged."""
     index, crops = batch_of(faces, student.step, config)
@@ -141,7 +149,9 @@ def train_step(
 @torch.no_grad()
 def _follow(student: Student, ema: float) -> None:
     decay = min(ema, (1 + student.step) / (10 + student.step))
-    for slow, fast in zip(student.average.state_dict().values(), student.model.state_dict().values(), strict=True):
+    for slow, fast in zip(
+        student.average.state_dict().values(), student.model.state_dict().values(), strict=True
+    ):
         if slow.dtype.is_floating_point:
             slow.lerp_(fast, 1 - decay)
         else:
@@ -152,7 +162,10 @@ def _follow(student: Student, ema: float) -> None:
 def embed(model: nn.Module, crops: np.ndarray, batch: int = 64) -> np.ndarray:
     """uint8 [n, 112, 112, 3] → float32 [n, d] unit vectors, model in eval mode, fp32."""
     model.eval()
-    parts = [model(normalise(torch.from_numpy(np.ascontiguousarray(crops[i : i + batch])))) for i in range(0, len(crops), batch)]
+    parts = [
+        model(normalise(torch.from_numpy(np.ascontiguousarray(crops[i : i + batch]))))
+        for i in range(0, len(crops), batch)
+    ]
     return F.normalize(torch.cat(parts)).numpy()
 
 
@@ -172,10 +185,14 @@ def log(run: Path, record: dict[str, object]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def train(config: EmbedderConfig, run: Path, faces: Faces, validation: Faces, teacher: ReferenceEmbedder | None) -> Path:
+def train(
+    config: EmbedderConfig, run: Path, faces: Faces, validation: Faces, teacher: ReferenceEmbedder | None
+) -> Path:
     """Train to the end of `config.epochs`, resuming `run`. Returns the path of the last checkpoint."""
     if faces.identities < 2:
-        raise BadData("training needs at least two identities: a margin between one person and nobody is undefined")
+        raise BadData(
+            "training needs at least two identities: a margin between one person and nobody is undefined"
+        )
     if len(faces) < config.batch:
         raise BadData(f"{len(faces)} faces are fewer than one batch of {config.batch}: lower `batch`")
     torch.set_num_threads(config.threads)
@@ -191,7 +208,9 @@ def train(config: EmbedderConfig, run: Path, faces: Faces, validation: Faces, te
     per_epoch = len(faces) // config.batch
     total, decay = int(config.epochs * per_epoch), int(config.decay_epochs * per_epoch)
     student.model.train()
-    with tqdm(total=total, initial=student.step, unit="step", desc="embedder", mininterval=5, smoothing=0.05) as bar:
+    with tqdm(
+        total=total, initial=student.step, unit="step", desc="embedder", mininterval=5, smoothing=0.05
+    ) as bar:
         while student.step < total:
             rate = config.learning_rate * warmup_stable_decay(student.step, total, config.warmup_steps, decay)
             for group in student.optimiser.param_groups:
@@ -221,10 +240,18 @@ def main() -> None:
     config = read_config(EmbedderConfig, arguments.config)
     data = datasets()
     if data is None:
-        raise SystemExit("no data sets found: set FACET_DATASETS, or run `make train-and-publish` for the synthetic set")
+        raise SystemExit(
+            "no data sets found: set FACET_DATASETS, or run `make train-and-publish` for the synthetic set"
+        )
     reference = data / "reference" / "MobileFaceNet.onnx"
     teacher = ReferenceEmbedder(reference) if config.distillation_weight and reference.is_file() else None
-    train(config, arguments.run, load_faces(data / "faces", "train"), load_faces(data / "faces", "validation"), teacher)
+    train(
+        config,
+        arguments.run,
+        load_faces(data / "faces", "train"),
+        load_faces(data / "faces", "validation"),
+        teacher,
+    )
 
 
 if __name__ == "__main__":

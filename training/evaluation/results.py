@@ -24,6 +24,7 @@ class Results:
     duplicates: Sequence[
         tuple[str, str]
     ]  # training photographs that look like a validation photograph, and which
+    lfw_measured: int = 1  # graphs of ours, this one included
     promise: Mapping[str, Any] | None = None  # what `calibration_report` found
 
     def metrics(self) -> dict[str, object]:
@@ -37,6 +38,7 @@ class Results:
                 v.floor: {"asked": v.asked, "measured": v.measured, "holds": v.holds} for v in self.verdicts
             },
             "training_photographs_like_validation": float(len(self.duplicates)),
+            "lfw_measured_graphs": float(self.lfw_measured),
             "calibration": dict(self.promise or {}),
         }
 

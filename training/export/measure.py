@@ -78,6 +78,11 @@ def measure_recognition(
     return results, ratio if len(results) > 1 else None
 
 
+def lfw_measured(data: Path, cache: Path) -> int:
+    """On how many graphs of ours LFW has been measured with this cache: whoever looks often selects, if unknowingly."""
+    return len(list(cache.glob(f"embedding-*-{fingerprint(load_pairs(data / 'lfw').crops)}.npy")))
+
+
 def _by_reference(
     path: Path, crops: npt.NDArray[np.uint8], cache: Path, name: str
 ) -> npt.NDArray[np.float32]:

@@ -41,7 +41,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        raise UnreadableCheckpoint(f"{path} cannot be read ({error}); delete it to start the run anew") from error
+        raise UnreadableCheckpoint(
+            f"{path} cannot be read ({error}); delete it to start the run anew"
+        ) from error
     if not isinstance(state, dict):
         raise UnreadableCheckpoint(f"{path} holds no training state; delete it to start the run anew")
     return state

@@ -18,7 +18,9 @@ class StridedDepthwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            return nn.functional.conv2d(x, self.weight, None, 1, self.padding, groups=self.groups)[:, :, ::2, ::2]
+            return nn.functional.conv2d(x, self.weight, None, 1, self.padding, groups=self.groups)[
+                :, :, ::2, ::2
+            ]
         return super().forward(x)
 
 
@@ -32,7 +34,13 @@ class GlobalDepthwise(nn.Conv2d):
 
 
 def _conv(
-    channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1, *, linear: bool = False
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    linear: bool = False,
 ) -> nn.Sequential:
     kind, padding = nn.Conv2d, kernel // 2
     if groups > 1 and stride == 2:
