@@ -119,16 +119,17 @@ async def test_enrolled_people_are_recognised_in_new_pictures_and_strangers_rare
     for person in PEOPLE:
         for number in (20, 21, 22):
             answer = await asked(
-                client, "identify", [("image", picture(person, person + number))], fpir="0.2"
+                client, "identify", [("image", picture(person, person + number))], fpir="0.05"
             )
             if answer["decision"] == "match":
                 right += enrolled[answer["person"]["id"]] == person
                 wrong += enrolled[answer["person"]["id"]] != person
     strangers = [
-        await asked(client, "identify", [("image", picture(who, who))], fpir="0.2") for who in STRANGERS
+        await asked(client, "identify", [("image", picture(who, who))], fpir="0.05") for who in STRANGERS
     ]
     taken = sum(answer["decision"] == "match" for answer in strangers)
     told = json.dumps({"right": right, "wrong": wrong, "strangers": taken})
-    assert right >= 12, told  # of 24
-    assert wrong <= 3, told
-    assert taken <= 9, told  # of 20; four were promised, on the average of many
+    # Eighty steps make a poor embedder, but one that knows people: by chance none of 24 would be right.
+    assert right >= 8, told
+    assert wrong <= 2, told
+    assert taken <= 4, told  # of 20; one was promised, on the average of many
