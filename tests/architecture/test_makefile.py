@@ -10,7 +10,9 @@ VERBS = ["setup", "run", "test", "test-long", "check", "bench", "soak", "proto",
 
 
 def make(*arguments: str, cwd: Path) -> str:
-    return subprocess.run(["make", *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout
+    # --no-print-directory: the tests themselves run under make, whose children tell where they are
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
 
 
 def test_help_lists_every_target_with_what_it_does(repository: Path) -> None:
