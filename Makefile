@@ -6,6 +6,8 @@ VENV        ?= .venv
 CONSTRAINTS ?= constraints/ci.txt
 PY          := $(VENV)/bin/python
 PIP         := $(PY) -m pip --disable-pip-version-check install --quiet -c $(CONSTRAINTS)
+# glibc gives large blocks back and faults them in again at every step; kept, an embedder step takes 0.68 of the time
+ALLOCATOR   := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=1000000000
 TEST        := OMP_NUM_THREADS=2 $(PY) -m pytest
 
 .DEFAULT_GOAL := help
@@ -44,7 +46,7 @@ proto: $(VENV)/.dev ## regenerate the gRPC stubs from proto/facet/v1
 	    proto/facet/v1/*.proto
 
 train-and-publish: $(VENV)/.dev ## data → embedder, detector, evaluation, calibration → a published bundle (no data: a drawn set)
-	$(PY) -m training train-and-publish
+	$(ALLOCATOR) $(PY) -m training train-and-publish
 
 clean: ## remove .venv and the caches; data, runs and models stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

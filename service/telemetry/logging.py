@@ -26,8 +26,8 @@ _SECRET_NAMES = re.compile(
 _SECRET_TEXTS = re.compile(
     r"(?:fk|facet)_[A-Za-z0-9_-]{8,}|(?<=://)[^/\s:@]+:[^@\s/]+(?=@)|(?i:bearer\s+\S+|x-api-key\W+\S+)|[A-Za-z0-9+/_-]{64,}"
 )
-# Their finer levels quote the parameters of every statement: names, metadata, vectors.
-_TALKATIVE = ("aiosqlite", "sqlalchemy", "asyncpg")
+# Their finer levels quote the parameters of every statement (names, metadata, vectors), or tell of migrations.
+_TALKATIVE = ("aiosqlite", "sqlalchemy", "asyncpg", "alembic")
 REDACTED = "[redacted]"
 
 
