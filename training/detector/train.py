@@ -29,6 +29,8 @@ from training.detector.dataset import Batch, Photographs, batch_of, load
 from training.detector.retinanet import RetinaNet, normalise
 from training.detector.selection import select
 from training.loop import checkpoint
+from training.loop.averaging import follow
+from training.loop.decay import parameter_groups
 from training.loop.schedule import warmup_stable_decay
 
 LOG_STEPS = 20
@@ -95,11 +97,7 @@ def build(config: DetectorConfig) -> Run:
     model = model_of(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = model_of(config)
     average.load_state_dict(model.state_dict())
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(config.weight_decay, model)
     return Run(model, average.eval(), torch.optim.AdamW(groups, lr=config.learning_rate))
 
 
@@ -130,19 +128,9 @@ def train_step(
     if not np.isfinite(loss.item()) or not np.isfinite(norm):
         raise Diverged(f"step {run.step}: loss {loss.item()}, gradient {norm}; try a lower learning_rate")
     run.optimiser.step()
-    _follow(run, config.ema)
+    follow(run.average, run.model, run.step, config.ema)
     run.step += 1
     return {"loss": loss.item(), "gradient": norm, **{name: part.item() for name, part in parts.items()}}
-
-
-@torch.no_grad()
-def _follow(run: Run, ema: float) -> None:
-    decay = min(ema, (1 + run.step) / (10 + run.step))
-    for slow, fast in zip(run.average.state_dict().values(), run.model.state_dict().values(), strict=True):
-        if slow.dtype.is_floating_point:
-            slow.lerp_(fast, 1 - decay)
-        else:
-            slow.copy_(fast)
 
 
 def log(folder: Path, record: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ from training.embedder.distillation import ReferenceEmbedder, cosine_distance, t
 from training.embedder.margins import ArcFace
 from training.evaluation.verification import TooFewImpostors, all_pairs, fnmr_at_fmr
 from training.loop import checkpoint
+from training.loop.averaging import follow
+from training.loop.decay import parameter_groups
 from training.loop.schedule import warmup_stable_decay
 
 NOISY = 0.25  # similarity to the own centroid below which a label is probably wrong (see the data's notes)
@@ -92,15 +94,6 @@ def batch_of(faces: Faces, step: int, config: EmbedderConfig) -> tuple[np.ndarra
     return index, np.stack([augment(faces.pictures[i], rng) for i in index])
 
 
-def parameter_groups(model: nn.Module, head: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay on matrices and kernels only: a decayed PReLU slope becomes a ReLU."""
-    parameters = [*model.parameters(), *head.parameters()]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 def build(config: EmbedderConfig, faces: Faces, targets: np.ndarray | None) -> Student:
     torch.manual_seed(config.seed)
     model = MobileFaceNet(config.dimension).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -111,7 +104,7 @@ def build(config: EmbedderConfig, faces: Faces, targets: np.ndarray | None) -> S
         head.weight.data.copy_(F.normalize(centroids))
     average = MobileFaceNet(config.dimension)
     average.load_state_dict(model.state_dict())
-    groups = parameter_groups(model, head, config.weight_decay)
+    groups = parameter_groups(config.weight_decay, model, head)
     return Student(model, average.eval(), head, torch.optim.AdamW(groups, lr=config.learning_rate))
 
 
@@ -141,21 +134,9 @@ def train_step(
     if not np.isfinite(loss.item()) or not np.isfinite(norm):
         raise Diverged(f"step {student.step}: loss {loss.item()}, gradient {norm}; try a lower learning_rate")
     student.optimiser.step()
-    _follow(student, config.ema)
+    follow(student.average, student.model, student.step, config.ema)
     student.step += 1
     return {"loss": loss.item(), "gradient": norm, **parts}
-
-
-@torch.no_grad()
-def _follow(student: Student, ema: float) -> None:
-    decay = min(ema, (1 + student.step) / (10 + student.step))
-    for slow, fast in zip(
-        student.average.state_dict().values(), student.model.state_dict().values(), strict=True
-    ):
-        if slow.dtype.is_floating_point:
-            slow.lerp_(fast, 1 - decay)
-        else:
-            slow.copy_(fast)
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from training.embedder import train as run
 from training.embedder.backbones.mobilefacenet import MobileFaceNet
 from training.embedder.config import EmbedderConfig
 from training.loop import checkpoint
+from training.loop.decay import parameter_groups
 
 TINY = EmbedderConfig(
     dimension=16,
@@ -124,7 +125,7 @@ def test_probably_wrong_labels_take_no_part_in_the_margin(drawn_faces: Faces) ->
 
 
 def test_slopes_and_scales_are_not_decayed() -> None:
-    groups = run.parameter_groups(MobileFaceNet(16), torch.nn.Linear(2, 2), 0.02)
+    groups = parameter_groups(0.02, MobileFaceNet(16), torch.nn.Linear(2, 2))
     assert [group["weight_decay"] for group in groups] == [0.02, 0.0]
     assert all(p.ndim >= 2 for p in groups[0]["params"])
     assert all(p.ndim < 2 for p in groups[1]["params"])
