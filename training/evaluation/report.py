@@ -125,7 +125,8 @@ def _detection(results: Results) -> str:
         f"On {ours.at_one.pictures} validation pictures (a subset of WIDER FACE's validation set), each scaled to "
         f"fit {CANVAS[0]} × {CANVAS[1]}. Recall: faces of at least {HEIGHT_LEAST:.0f} pixels there "
         f"({ours.at_one.faces:,}), IoU 0.5, one threshold for all pictures, at one (a tenth of a) false positive a "
-        "picture on average. AP: WIDER's own evaluation at that scale, so not comparable with figures at the "
+        "picture on average; found boxes under that height that match nothing are passed over. "
+        "AP: WIDER's own evaluation at that scale, so not comparable with figures at the "
         f"original size.\n\n{_table(names, heights)}\n\nRecall by height at one false positive a picture."
     )
 
