@@ -7,6 +7,8 @@ Nothing else commits.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.util import await_only
 
 from service.errors import NotReady, StartFailed
 from service.storage.migrate import migrate
@@ -115,12 +118,30 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA page_size = 8192")  # new files only: three 512-d templates a page instead of one
-    cursor.execute("PRAGMA journal_mode = WAL")
+    write_ahead(cursor)
     # FULL, not NORMAL: an answered enrolment or delete must outlive a power cut too, not only a killed
     # process.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def write_ahead(cursor: Any) -> None:
+    """Puts the file in WAL mode, asking again while another process opens the same new file.
+
+    SQLite answers one of the two "locked" without waiting `busy_timeout`, because each holds what the other
+    needs: letting go and asking again is the way out. Runs in the driver's greenlet.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as locked:
+            if locked.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            await_only(asyncio.sleep(0.02))  # the driver runs this in a greenlet: the loop stays free
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

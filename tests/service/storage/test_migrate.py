@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.util import greenlet_spawn
 
 from service.errors import StartFailed
-from service.storage.database import Database
+from service.storage.database import Database, write_ahead
 from service.storage.migrate import configuration, folder
 from service.storage.models import Base
 from tests.service.databases import threads_ended
@@ -50,6 +52,28 @@ async def test_replicas_that_start_together_migrate_once(url: str) -> None:
     async with replicas[0].reading() as session:
         assert len((await session.execute(text("SELECT version_num FROM alembic_version"))).all()) == 1
     await asyncio.gather(*(replica.close() for replica in replicas))
+
+
+class _Busy:
+    """A cursor on a new file that another process is opening too."""
+
+    def __init__(self, refusals: int, code: int = sqlite3.SQLITE_BUSY) -> None:
+        self.refusals, self.code = refusals, code
+
+    def execute(self, _statement: str) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            refused = sqlite3.OperationalError("database is locked")
+            refused.sqlite_errorcode = self.code
+            raise refused
+
+
+async def test_a_new_file_that_another_process_opens_at_the_same_moment_is_asked_again() -> None:
+    busy = _Busy(refusals=2)
+    await greenlet_spawn(write_ahead, busy)
+    assert busy.refusals == 0
+    with pytest.raises(sqlite3.OperationalError):  # what waiting does not cure is not waited for
+        await greenlet_spawn(write_ahead, _Busy(refusals=1, code=sqlite3.SQLITE_IOERR))
 
 
 async def test_a_downgrade_leaves_nothing_and_can_be_taken_back(url: str) -> None:
