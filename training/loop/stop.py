@@ -1,0 +1,60 @@
+"""Ctrl-C between two steps instead of within one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Turns the first SIGINT or SIGTERM of its block into a flag; a second one ends the program at once.
+
+        with Stop() as stop:
+            while step < total and not stop.requested:
+                …
+            checkpoint.save(…)
+
+    The block's end passes the signal on (KeyboardInterrupt, or SystemExit 143), so that what would have come after
+    the run, publishing say, does not take place. In a thread other than the main one signals are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether to save and end."""
+        return self._signal is not None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._on_signal) or signal.SIG_DFL
+        return self
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            self._end(number)
+        self._signal = number
+        # not print: the signal may have come in the middle of one
+        os.write(2, b"\nstopping with a checkpoint after this step; once more to stop at once\n")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._signal is not None and error is None:
+            self._end(self._signal)
+
+    @staticmethod
+    def _end(number: int) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
