@@ -1,35 +1,69 @@
-"""Identity-labelled aligned faces: pictures, labels and the fixed split, read from tar shards."""
+"""Identity-labelled aligned faces: the one record that training and evaluation take, whatever the files were.
+
+Every picture is decoded once when a set is opened, so that an unreadable one is known before the first step. A set of
+at most `DECODED` pictures stays decoded in memory; of a larger one only the places of its encoded pictures do.
+"""
 
 from __future__ import annotations
 
 import csv
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from training.data.pictures import (
+    BORDER,
+    PLACE,
+    SIDE,
+    BadData,
+    EncodedPictures,
+    decode_face,
+    encoded_pictures,
+    members,
+)
+
+__all__ = [
+    "BORDER",
+    "SIDE",
+    "BadData",
+    "Faces",
+    "Split",
+    "collect",
+    "decode_face",
+    "load_faces",
+    "read_table",
+]
+
 Split = Literal["train", "validation", "calibration"]
-BORDER = 4  # pixels around the 112 × 112 template, room for jitter
-SIDE = 112 + 2 * BORDER
-
-
-class BadData(Exception):
-    """The data set cannot be used as it is; the message says what is wrong and where."""
+DECODED = 50_000  # pictures kept decoded: 2.2 GB
+TOLERATED = 0.01  # share of unreadable pictures that is left out and reported; beyond it the set is refused
+COLUMNS = {
+    "train.csv": ("shard", "file", "identity", "source", "similarity_to_own_centroid", "family"),
+    "split.csv": ("identity", "split"),
+}
+_LISTED = 10  # of the pictures left out that are printed; `Faces.left_out` has all
+_CHUNK = 256  # pictures a thread decodes at a time
 
 
 @dataclass(frozen=True)
 class Faces:
-    """Aligned faces of one split.
+    """Aligned faces of one set or split.
 
-    pictures: uint8 [n, 120, 120, 3] RGB, the 112 × 112 template with a border of 4 pixels;
+    pictures: uint8 [n, 120, 120, 3] RGB, the 112 × 112 template with a border of 4 pixels; of a large set
+    `EncodedPictures`, which index alike (by number, slice or index array along the first axis) and decode on demand;
     identity: int64 [n], the data set's number; label: int64 [n], 0 … identities − 1, dense;
     family: [n] strings, empty where unknown: members of one family are kin;
-    similarity: float32 [n] to the identity's own centroid (a low value hints at a wrong label).
+    similarity: float32 [n] to the identity's own centroid (a low value hints at a wrong label), 1 where unknown;
+    source: [n] strings, the set that a face comes from;
+    people: [identities] strings by label, the data set's own names, or empty where it has numbers only;
+    left_out: what the files hold and this record lacks, each with the reason.
     """
 
     pictures: np.ndarray
@@ -38,6 +72,8 @@ class Faces:
     family: np.ndarray
     similarity: np.ndarray
     source: np.ndarray
+    people: np.ndarray = field(default_factory=lambda: np.empty(0, np.str_))
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -47,66 +83,181 @@ class Faces:
         return int(self.label.max()) + 1 if len(self.label) else 0
 
     def crops(self) -> np.ndarray:
-        """uint8 [n, 112, 112, 3]: the centre crops, a view."""
+        """uint8 [n, 112, 112, 3]: the centre crops, a view; of a large set decoded on demand, as `pictures` are."""
+        if isinstance(self.pictures, EncodedPictures):
+            return self.pictures.crops()
         return self.pictures[:, BORDER:-BORDER, BORDER:-BORDER]
 
 
-def decode_face(data: bytes, name: str) -> np.ndarray:
-    """uint8 [120, 120, 3] RGB. Raises BadData with the picture's name."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if picture is None:
-        raise BadData(f"{name}: not a readable picture")
-    if picture.shape != (SIDE, SIDE, 3):
-        raise BadData(f"{name}: {picture.shape[1]} × {picture.shape[0]} pixels, expected {SIDE} × {SIDE}")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+def collect(
+    root: Path,
+    pictures: EncodedPictures,
+    identity: Sequence[int] | np.ndarray,
+    name: Callable[[int], str],
+    *,
+    source: Sequence[str] | None = None,
+    family: Sequence[str] | None = None,
+    similarity: np.ndarray | None = None,
+    people: Mapping[int, str] | None = None,
+    left_out: Sequence[str] = (),
+    decoded: int = DECODED,
+    workers: int | None = None,
+) -> Faces:
+    """Decode every picture of a set once and answer its record, in the order given, whatever `workers` is.
 
-
-def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                if member.isfile():
-                    file = tar.extractfile(member)
-                    yield member.name, file.read() if file else b""
-    except (tarfile.TarError, OSError) as error:
-        raise BadData(f"{shard.name}: cannot be read as a tar shard ({error})") from error
-
-
-def load_faces(root: Path, split: Split) -> Faces:
-    """Read the faces of `split` under `root` (train.csv, split.csv, *.tar); about 40 s for 35,000 pictures.
-
-    Raises BadData for a missing file, an unreadable picture, or a picture that the tables do not name.
+    name: picture i as messages call it; source: `root`'s name where None; people: names by identity; left_out: what
+    the reader passed over already. A picture that cannot be decoded is left out; what is left out is printed. Raises
+    BadData for no picture, for unreadable ones beyond `TOLERATED`, and for a single identity.
     """
-    for name in ("train.csv", "split.csv"):
-        if not (root / name).is_file():
-            raise BadData(f"{root / name} is missing; a face set has train.csv, split.csv and tar shards")
-    with (root / "split.csv").open(newline="") as file:
-        chosen = {row["identity"] for row in csv.DictReader(file) if row["split"] == split}
-    with (root / "train.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["identity"] in chosen]
-    if not rows:
-        raise BadData(f"{root}: no face belongs to the split {split!r}")
-    place = {(row["shard"], row["file"]): i for i, row in enumerate(rows)}
-    pictures = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
-    found = 0
-    with tqdm(total=len(rows), desc=f"reading {split} faces", unit="face") as bar:
-        for shard in sorted({row["shard"] for row in rows}):
-            for name, data in _members(root / shard):
-                index = place.get((shard, name))
-                if index is not None:
-                    pictures[index] = decode_face(data, f"{shard}:{name}")
-                    found += 1
-                    bar.update()
-    if found != len(rows):
+    count = len(pictures)
+    if not count:
+        raise BadData(f"{root}: holds no picture")
+    kept = np.empty(pictures.shape, np.uint8) if count <= decoded else None
+    bad = _decode_all(root, pictures, name, kept, workers or os.cpu_count() or 1)
+    if len(bad) > TOLERATED * count:
         raise BadData(
-            f"{root}: {len(rows) - found} of {len(rows)} pictures named in train.csv are not in the shards"
+            f"{root}: {len(bad)} of {count} pictures cannot be used, among them {next(iter(bad.values()))}; restore or "
+            f"remove them, or align them first (up to {TOLERATED:.0%} are left out and reported)"
         )
-    identity = np.array([int(row["identity"]) for row in rows])
+    rows = np.setdiff1d(np.arange(count), np.array(list(bad), np.int64)) if bad else slice(None)
+    chosen = np.asarray(identity, np.int64)[rows]
+    present, label = np.unique(chosen, return_inverse=True)
+    if len(present) < 2:
+        raise BadData(
+            f"{root}: all {len(chosen)} pictures are of one identity; there is nobody to tell it from: add other people"
+        )
+    passed_over = (*left_out, *bad.values())
+    _report(root, passed_over)
     return Faces(
-        pictures=pictures,
-        identity=identity,
-        label=np.unique(identity, return_inverse=True)[1],
-        family=np.array([row["family"] for row in rows]),
-        similarity=np.array([float(row["similarity_to_own_centroid"]) for row in rows], np.float32),
-        source=np.array([row["source"] for row in rows]),
+        pictures=cast(np.ndarray, replace(pictures, place=pictures.place[rows]))
+        if kept is None
+        else kept[rows],
+        identity=chosen,
+        label=label,
+        family=np.array(family if family is not None else [""] * count)[rows],
+        similarity=np.array(similarity if similarity is not None else np.ones(count), np.float32)[rows],
+        source=np.array(source)[rows] if source is not None else np.full(len(chosen), root.name),
+        people=np.array([people[who] for who in present.tolist()] if people else [], np.str_),
+        left_out=passed_over,
     )
+
+
+def _decode_all(
+    root: Path, pictures: EncodedPictures, name: Callable[[int], str], kept: np.ndarray | None, workers: int
+) -> dict[int, str]:
+    """What is wrong with each unreadable picture, by row and in order; the others are written to `kept`."""
+
+    def decode(start: int) -> dict[int, str]:
+        wrong = {}
+        for row in range(start, min(start + _CHUNK, len(pictures))):
+            try:
+                picture = decode_face(pictures.encoded(row), name(row))
+            except BadData as error:
+                wrong[row] = str(error)
+            except OSError as error:
+                wrong[row] = f"{name(row)}: {error.strerror}"
+            else:
+                if kept is not None:
+                    kept[row] = picture
+        return wrong
+
+    bad: dict[int, str] = {}
+    starts = range(0, len(pictures), _CHUNK)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with tqdm(total=len(pictures), desc=f"reading {root.name}", unit="face", mininterval=1) as bar:
+            for start, wrong in zip(starts, pool.map(decode, starts), strict=True):
+                bad |= wrong
+                bar.update(min(_CHUNK, len(pictures) - start))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
+    return bad
+
+
+def _report(root: Path, left_out: Sequence[str]) -> None:
+    if left_out:
+        more = [f"and {len(left_out) - _LISTED} more"] if len(left_out) > _LISTED else []
+        tqdm.write("\n  ".join([f"{root}: {len(left_out)} left out:", *left_out[:_LISTED], *more]))
+
+
+def load_faces(root: Path, split: Split | None = None, *, decoded: int = DECODED) -> Faces:
+    """The faces of `split`, or all, under `root` (train.csv, split.csv, *.tar); 40 s on one core for 35,000 pictures.
+
+    A set whose people have names holds them in a column `name`. Raises BadData for a missing file, an impossible value,
+    a picture that the shards lack, and as `collect` does.
+    """
+    table = read_table(root / "train.csv")
+    if split:
+        of_split = read_table(root / "split.csv")
+        within = {who for who, of in zip(of_split["identity"], of_split["split"], strict=True) if of == split}
+        rows = [row for row, who in enumerate(table["identity"]) if who in within]
+        if not rows:
+            raise BadData(f"{root}: no face belongs to the split {split!r}")
+        table = {column: [values[row] for row in rows] for column, values in table.items()}
+    identity = _identities(root, table["identity"])
+    return collect(
+        root,
+        _placed(root, table["shard"], table["file"]),
+        identity,
+        lambda row: f"{table['shard'][row]}:{table['file'][row]}",
+        source=table["source"],
+        family=table["family"],
+        similarity=_similarities(root, table["similarity_to_own_centroid"]),
+        people=dict(zip(identity, table["name"], strict=True)) if "name" in table else None,
+        decoded=decoded,
+    )
+
+
+def read_table(path: Path) -> dict[str, list[str]]:
+    """The columns of train.csv or split.csv. Raises BadData where the file or a column is missing, with the line."""
+    if not path.is_file():
+        raise BadData(f"{path} is missing; a face set has train.csv, split.csv and tar shards")
+    with path.open(newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if missing := set(COLUMNS[path.name]) - set(header):
+            raise BadData(f"{path}:1: the columns {', '.join(sorted(missing))} are missing")
+        columns: dict[str, list[str]] = {column: [] for column in header}
+        for row in reader:
+            if len(row) != len(header):
+                raise BadData(
+                    f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(header)} columns"
+                )
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(sys.intern(value))  # a million rows repeat a few names
+    return columns
+
+
+def _identities(root: Path, values: Sequence[str]) -> list[int]:
+    wrong = next(
+        (value for value in values if not (value.isascii() and value.isdigit() and len(value) < 19)), None
+    )
+    if wrong is not None:
+        raise BadData(
+            f"{root / 'train.csv'}: identity {wrong!r} is out of range; identities are whole numbers from 0"
+        )
+    return [int(value) for value in values]
+
+
+def _similarities(root: Path, values: Sequence[str]) -> np.ndarray:
+    try:
+        return np.array([float(value) for value in values], np.float32)
+    except ValueError as error:
+        raise BadData(f"{root / 'train.csv'}: similarity_to_own_centroid: {error}") from error
+
+
+def _placed(root: Path, shard_of: Sequence[str], file_of: Sequence[str]) -> EncodedPictures:
+    """Where the named pictures lie in the shards. Raises BadData if some do not, or if one is named twice."""
+    rows: dict[str, dict[str, int]] = {}
+    for row, (shard, file) in enumerate(zip(shard_of, file_of, strict=True)):
+        if rows.setdefault(shard, {}).setdefault(file, row) != row:
+            raise BadData(f"{root / 'train.csv'}: {shard}:{file} is named twice")
+    place = np.full(len(file_of), -1, PLACE)
+    for number, (shard, row_of) in enumerate(sorted(rows.items())):
+        for name, offset, length in members(root / shard):
+            if name in row_of:
+                place[row_of[name]] = (number, offset, length)
+    missing = int((place["file"] < 0).sum())
+    if missing:
+        raise BadData(f"{root}: {missing} of {len(place)} pictures named in train.csv are not in the shards")
+    return encoded_pictures([root / shard for shard in sorted(rows)], place)

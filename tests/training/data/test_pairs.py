@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.training.data.plain_faces import encoded, levels
 from training.config import datasets
 from training.data.identities import BadData
 from training.data.pairs import load_pairs, read_pairs
@@ -31,7 +33,12 @@ def test_both_forms_of_a_line_are_read_in_order(tmp_path: Path) -> None:
     [
         (("Abel_Pacheco\t1\t4",), ":1: expected the numbers"),
         (("",), ":1: expected the numbers"),
-        (("1\t1", "A\t1\t2", "A 1 B 2"), ":3: expected `name i j`"),
+        (("one\t1", "A\t1\t2"), ":1: expected the numbers"),
+        (("1\t1", "A\t1\t2", "A\t1 B 2"), ":3: expected `name i j`"),
+        (("1\t1", "A\t1\t2", "A\t1\tB\t2\t1"), ":3: expected `name i j`"),
+        (("1\t1", "A\t1\t2", "A\t1\tB\t-2"), ":3: expected `name i j`"),
+        (("1\t1", "A\t1\t2", ""), ":3: expected `name i j`"),
+        (("0\t0",), "0 pairs, the first line promises 0"),
         (("1\t1", "A\tx\t2", "A\t1\tB\t2"), ":2: expected `name i j`"),
         (("1\t2", "A\t1\t2", "A\t1\tB\t2"), "2 pairs, the first line promises 4"),
     ],
@@ -39,6 +46,50 @@ def test_both_forms_of_a_line_are_read_in_order(tmp_path: Path) -> None:
 def test_a_wrong_list_is_refused_at_its_line(tmp_path: Path, lines: tuple[str, ...], named: str) -> None:
     with pytest.raises(BadData, match=named):
         read_pairs(written(tmp_path, *lines))
+
+
+def test_a_list_without_folds_counts_its_halves_and_blanks_may_separate(tmp_path: Path) -> None:
+    pairs, folds = read_pairs(written(tmp_path, "2", "A 1 2", "B 1 3", "A 1 B 2", "B 2 C 1"))
+    assert folds == 1
+    assert [mated for _, _, mated in pairs] == [True, True, False, False]
+    assert pairs[3][:2] == ("B/B_0002", "C/C_0001")
+
+
+def test_names_with_blanks_need_tabs(tmp_path: Path) -> None:
+    pairs, _ = read_pairs(written(tmp_path, "1\t1", "van der Berg\t1\t2", "van der Berg\t1\tB\t2"))
+    assert pairs[0][0] == "van der Berg/van der Berg_0001"
+
+
+@pytest.mark.parametrize("data", [None, b"10\t300\n\xff\xfe"])
+def test_a_list_that_cannot_be_read_is_named(tmp_path: Path, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / "pairs.txt").write_bytes(data)
+    with pytest.raises(BadData, match=r"pairs\.txt: cannot be read as a list of pairs"):
+        load_pairs(tmp_path)
+
+
+def test_pictures_may_lie_in_a_folder_per_person(tmp_path: Path) -> None:
+    written(tmp_path, "1\t1", "A\t1\t2", "A\t1\tB\t1")
+    for level, name in (
+        (10, "A/A_0001.png"),
+        (20, "A/A_0002.jpg"),
+        (30, "B/B_0001.webp"),
+        (40, "B/B_0002.png"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(level, suffix=Path(name).suffix))
+    pairs = load_pairs(tmp_path)
+    assert pairs.names == ("A/A_0001", "A/A_0002", "B/B_0001")
+    assert np.abs(np.array(levels(pairs.crops)) - (10, 20, 30)).max() <= 3
+    assert (pairs.first.tolist(), pairs.second.tolist()) == ([0, 0], [1, 2])
+
+
+def test_a_truncated_shard_is_named(tmp_path: Path, drawn_sets) -> None:
+    root = Path(shutil.copytree(drawn_sets.root / "lfw", tmp_path / "lfw"))
+    shard = root / "aligned-000.tar"
+    shard.write_bytes(shard.read_bytes()[:50_000])
+    with pytest.raises(BadData, match=r"aligned-000\.tar: (truncated|cannot be read)"):
+        load_pairs(root)
 
 
 def test_pictures_and_pairs_belong_together(drawn_sets) -> None:
@@ -59,7 +110,9 @@ def test_a_pair_s_score_is_the_cosine_of_its_two_pictures(drawn_sets) -> None:
 
 def test_a_picture_that_no_shard_holds_is_named(tmp_path: Path) -> None:
     written(tmp_path, "1\t1", "A\t1\t2", "A\t1\tB\t2")
-    with pytest.raises(BadData, match=r"3 pictures of pairs\.txt are not in the shards, among them A/A_0001"):
+    with pytest.raises(
+        BadData, match=r"3 pictures of pairs\.txt are in no shard and no folder, among them A/A_0001"
+    ):
         load_pairs(tmp_path)
 
 
