@@ -6,11 +6,44 @@ import pytest
 import torch
 from torch import nn
 
-from training.embedder.backbones.mobilefacenet import GlobalDepthwise, MobileFaceNet, StridedDepthwise
+from training.embedder.backbones.cost import macs
+from training.embedder.backbones.depthwise import GlobalDepthwise, StridedDepthwise
+from training.embedder.backbones.mobilefacenet import MobileFaceNet, mbf
 
 
-def test_it_has_the_paper_s_million_parameters() -> None:
-    assert sum(p.numel() for p in MobileFaceNet(128).parameters()) == pytest.approx(1.0e6, rel=0.02)
+def test_it_stores_the_paper_s_0_99_million_numbers() -> None:
+    """The paper counts what is deployed: a normalisation is folded into the convolution before it, as one bias each."""
+    model = MobileFaceNet(128)
+    kernels = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
+    slopes = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.PReLU))
+    biases = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    assert f"{(kernels + slopes + biases) / 1e6:.2f}" == "0.99"
+
+
+def test_with_another_stem_it_multiplies_as_often_as_the_reference_embedder() -> None:
+    """0.234 GMACs are quoted for a variant whose stem ends in one more convolution, 1 × 1 from 64 to 64 at 56 × 56."""
+    assert f"{(macs(MobileFaceNet(128)) + 64 * 64 * 56 * 56) / 1e9:.3f}" == "0.234"
+
+
+def test_a_checkpoint_of_it_can_still_be_read() -> None:
+    names = list(MobileFaceNet(128).state_dict())
+    assert len(names) == 333
+    assert names[0] == "stem.0.0.weight"
+    for name in ("stem.1.2.weight", "blocks.14.layers.2.1.running_var", "head.1.0.weight", "norm.bias"):
+        assert name in names
+
+
+def test_the_wider_one_has_the_depth_of_the_published_blocks() -> None:
+    blocks = mbf().blocks
+    assert [block.residual for block in blocks] == [
+        False,
+        *4 * [True],
+        False,
+        *6 * [True],
+        False,
+        *2 * [True],
+    ]
+    assert [len(block.layers[1][1].weight) for block in blocks] == 5 * [128] + 7 * [256] + [512, 256, 256]
 
 
 @pytest.mark.parametrize("dimension", [64, 128, 256])
