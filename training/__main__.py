@@ -29,6 +29,8 @@ from training.embedder.config import EmbedderConfig
 from training.embedder.distillation import ReferenceEmbedder
 from training.evaluation.floors import Floors
 from training.loop.checkpoint import UnreadableCheckpoint
+from training.loop.diagnosis import Diverged
+from training.prepare import add_verbs
 from training.publish import Order, Refused, evaluate, publish
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -45,8 +47,7 @@ EXPECTED = (
     Refused,
     UnreadableCheckpoint,
     TrainingFailed,
-    embedder.Diverged,
-    detector.Diverged,
+    Diverged,
     OSError,
 )
 
@@ -86,10 +87,13 @@ def recipe(synthetic: str | None, runs: Path = REPOSITORY / "runs") -> Recipe:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 1 with one line that says why."""
+    """Returns 0, or 1 with one line that says why, or 130 where it was stopped."""
     asked = _parser().parse_args(arguments)
     try:
         return int(asked.act(asked) or 0)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what is finished", file=sys.stderr)
+        return 130
     except EXPECTED as error:
         print(f"{'refused' if isinstance(error, Refused) else 'failed'}: {error}", file=sys.stderr)
         return 1
@@ -146,7 +150,7 @@ def _train_embedder(plan: Recipe, data: Path, threads: int | None) -> Path:
     config = read_config(EmbedderConfig, plan.configs / "embedder.toml")
     config = config.model_copy(update={"threads": threads or config.threads})
     reference = data / "reference" / "MobileFaceNet.onnx"
-    teacher = ReferenceEmbedder(reference) if config.distillation_weight and reference.is_file() else None
+    teacher = ReferenceEmbedder(reference) if config.distilled and reference.is_file() else None
     faces = data / "faces"
     run = plan.runs / "embedder" / "default"
     return embedder.train(config, run, load_faces(faces, "train"), load_faces(faces, "validation"), teacher)
@@ -234,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--floors", type=Path, help="TOML of the floors to hold")
             verb.add_argument("--name", default="", help="of the bundle (default: the folder's)")
             verb.add_argument("--version", default="", help="of the bundle (default: today)")
+    add_verbs(verbs)
     return parser
 
 
