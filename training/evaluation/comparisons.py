@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluation.verification import related
+from training.evaluation.verification import related, require_unit_vectors
 
 TEMPLATES = (1, 2, 3, 5, 10)
 
@@ -106,8 +106,4 @@ def _pairs_of(people: np.ndarray, excluded: Sequence[tuple[int, int]]) -> np.nda
 def _require(embedding: np.ndarray, identity: np.ndarray, family: np.ndarray) -> None:
     if embedding.ndim != 2 or identity.shape != (len(embedding),) or family.shape != (len(embedding),):
         raise ValueError(f"shapes do not fit: {embedding.shape}, {identity.shape}, {family.shape}")
-    length = np.linalg.norm(embedding, axis=1)
-    if not np.allclose(length, 1, atol=1e-3):
-        raise ValueError(
-            f"embeddings must be unit vectors, lengths are {length.min():.3g} to {length.max():.3g}"
-        )
+    require_unit_vectors(embedding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,104 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bundle.calibration import Calibration
+from training.evaluation.ablations import Ablation
+from training.evaluation.bootstrap import Interval
 from training.evaluation.finding import Finding
+from training.evaluation.pairwise import ScoreCounts
 from training.evaluation.recognition import Recognition
-from training.evaluation.verification import MIN_FALSE_MATCHES
 
 COLOURS = ("#1f5fa8", "#c8641e", "#3c8c50", "#7a4fa0", "#a03048")
 
 
 def embedder_figure(results: Sequence[Recognition]) -> bytes:
-    """DET curves on validation, and our two score histograms."""
-    figure, (curve, scores) = _figure(2)
-    for of, colour in zip(results, COLOURS, strict=False):
-        fmr, fnmr = det(of.scores.genuine, of.scores.impostor)
-        curve.plot(fmr, fnmr, color=colour, label=of.name)
-        for rate, interval in of.fnmr.items():
-            low, high = max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
-            curve.errorbar(
-                rate, interval.value, [[low], [high]], color=colour, fmt="o", markersize=3, capsize=3
-            )
-    curve.set(xscale="log", yscale="log", xlabel="FMR", ylabel="FNMR", title="DET, validation (kin apart)")
-    curve.legend()
-    ours = results[0].scores
-    bins = np.linspace(-0.6, 1, 97).tolist()
-    scores.hist(ours.impostor, bins, density=True, alpha=0.6, color=COLOURS[1], label="non-mated")
-    scores.hist(ours.genuine, bins, density=True, alpha=0.6, color=COLOURS[0], label="mated")
-    scores.set(xlabel="cosine similarity", ylabel="density", title=f"{results[0].name}: scores, validation")
-    scores.legend()
+    """DET curves and our score histograms, kin apart: of validation above, of all pairs of LFW's pictures below."""
+    figure, (curve, scores, lfw_curve, lfw_scores) = _figure(2, 2)
+    served = [of for of in results if of.served]
+    for of, colour in zip(served, COLOURS, strict=False):
+        for axes, found in ((curve, of.on_validation), (lfw_curve, of.on_lfw)):
+            axes.plot(*found.scores.det(), color=colour, label=of.name)
+            _intervals(axes, found.fnmr, found.fnmr.values(), colour)
+    _histogram(scores, served[0].on_validation.scores)
+    _histogram(lfw_scores, served[0].on_lfw.scores)
+    for axes, title in ((curve, "validation (kin apart)"), (lfw_curve, "all pairs of LFW's pictures")):
+        axes.set(xscale="log", yscale="log", xlabel="FMR", ylabel="FNMR", title=f"DET, {title}")
+        axes.legend()
+    scores.set(title=f"{served[0].name}: scores, validation")
+    lfw_scores.set(title=f"{served[0].name}: scores, LFW's pictures")
     return _png(figure)
 
 
-def det(genuine: np.ndarray, impostor: np.ndarray, points: int = 120) -> tuple[np.ndarray, np.ndarray]:
-    """FMR and FNMR at `points` thresholds, from FMR 1 down to the smallest that the non-mated pairs carry."""
-    falling, rising = np.sort(impostor)[::-1], np.sort(genuine)
-    least = min(MIN_FALSE_MATCHES, len(falling))
-    counts = np.unique(np.geomspace(least, len(falling), points).astype(int))
-    thresholds = falling[counts - 1]
-    accepted = np.searchsorted(-falling, -thresholds, side="right")
-    return accepted / len(falling), np.searchsorted(rising, thresholds, side="left") / len(rising)
+def _intervals(
+    axes: Axes, at: Iterable[float], rates: Iterable[Interval], colour: str, label: str | None = None
+) -> None:
+    """Each rate with its interval, `at` along the x axis."""
+    table = np.array([(of.value, of.value - of.low, of.high - of.value) for of in rates])
+    if len(table):
+        spread = np.maximum(table[:, 1:].T, 0)
+        axes.errorbar(
+            list(at), table[:, 0], spread, color=colour, fmt="o", markersize=3, capsize=3, label=label
+        )
+
+
+def _histogram(axes: Axes, scores: ScoreCounts) -> None:
+    """Densities over cosines from −0.6 to 1; kin as an outline."""
+    edges = np.linspace(-1, 1, 101)
+    kinds = (("non-mated", scores.impostor, 1), ("mated", scores.genuine, 0), ("kin", scores.kin, 2))
+    for name, counts, colour in kinds:
+        if counts.any():
+            density = counts.reshape(100, -1).sum(1) / counts.sum() / np.diff(edges)
+            axes.stairs(density, edges, fill=name != "kin", alpha=0.6, color=COLOURS[colour], label=name)
+    axes.set(xlabel="cosine similarity", ylabel="density", xlim=(-0.6, 1))
+    axes.legend()
+
+
+def identification_figure(results: Sequence[Recognition]) -> bytes:
+    """FNIR over FPIR: LFW's people, each embedder; and of ours, each gallery size of validation."""
+    figure, (lfw, sizes) = _figure(2)
+    served = [of for of in results if of.served]
+    on_lfw = {of.name: of.on_lfw.search for of in served if of.on_lfw.search}
+    galleries = {f"{of.gallery} people": of for of in served[0].on_validation.galleries}
+    for axes, searches in ((lfw, on_lfw), (sizes, galleries)):
+        for (name, of), colour in zip(searches.items(), COLOURS, strict=False):
+            axes.plot(*of.det, color=colour, label=name)
+            _intervals(axes, of.fnir, of.fnir.values(), colour)
+        axes.set(xscale="log", yscale="log", xlabel="FPIR", ylabel="FNIR")
+        if searches:
+            axes.legend()
+    lfw.set(title="1:N, LFW, first picture enrolled")
+    sizes.set(title=f"1:N, {served[0].name}, validation, by gallery")
+    return _png(figure)
+
+
+def promise_figure(promise: Mapping[str, Any]) -> bytes:
+    """The realised FPIR over the gallery's size beside the asked one (dashed), from `calibration_report`."""
+    figure, (axes,) = _figure(1)
+    told = [of for of in promise.get("held_out_fpir", ()) if of["realised"]]
+    for rate, colour in zip(sorted({of["promised"] for of in told}, reverse=True), COLOURS, strict=False):
+        rows = [of for of in told if of["promised"] == rate]
+        rates = [Interval(of["realised"], of["low"], of["high"]) for of in rows]
+        _intervals(axes, [of["persons"] for of in rows], rates, colour, f"asked {rate:g}")
+        axes.axhline(rate, linestyle="--", linewidth=1, color=colour)
+    axes.set(xscale="log", yscale="log", xlabel="people in the gallery", ylabel="realised FPIR")
+    axes.set(title="FPIR of people who were not calibrated on")
+    if told:
+        axes.legend()
+    return _png(figure)
+
+
+def ablation_figure(ablations: Sequence[Ablation]) -> bytes:
+    """FNMR at FMR 1e-3 on validation over the number of training faces, with the teacher and without."""
+    figure, (axes,) = _figure(1)
+    for label, distilled, colour in (("distilled", True, 0), ("identity labels alone", False, 1)):
+        chosen = sorted((of for of in ablations if of.distilled is distilled), key=lambda of: of.faces)
+        at, rates = [of.faces for of in chosen], [of.fnmr for of in chosen]
+        axes.plot(at, [of.value for of in rates], color=COLOURS[colour], linewidth=0.8)
+        _intervals(axes, at, rates, COLOURS[colour], label)
+    axes.set(xscale="log", xlabel="training faces", ylabel="FNMR at FMR 0.001, validation")
+    axes.set(title="what more data, and a teacher, bring")
+    if ablations:
+        axes.legend()
+    return _png(figure)
 
 
 def detector_figure(results: Sequence[Finding]) -> bytes:
@@ -133,13 +194,13 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     return [records[key] for key in sorted(records)]
 
 
-def _figure(across: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(5.2 * across, 3.9), layout="constrained")
+def _figure(across: int, down: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(5.2 * across, 3.9 * down), layout="constrained")
     FigureCanvasAgg(figure)
-    places = figure.subplots(1, across, squeeze=False)[0]
+    places = list(figure.subplots(down, across, squeeze=False).flat)
     for axes in places:
         axes.grid(alpha=0.3)
-    return figure, list(places)
+    return figure, places
 
 
 def _png(figure: Figure) -> bytes:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from training.evaluation.ablations import Ablation
 from training.evaluation.bootstrap import Interval
 from training.evaluation.finding import Finding
 from training.evaluation.floors import Verdict
-from training.evaluation.recognition import Recognition
+from training.evaluation.recognition import Overlap, Recognition
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Results:
     ]  # training photographs that look like a validation photograph, and which
     lfw_measured: int = 1  # graphs of ours, this one included
     promise: Mapping[str, Any] | None = None  # what `calibration_report` found
+    overlap: Overlap | None = None  # of the evaluation sets with the training set; None: not assessed
+    ablations: Sequence[Ablation] = ()  # other trainings: less data, no teacher
 
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it."""
@@ -40,6 +43,8 @@ class Results:
             "training_photographs_like_validation": float(len(self.duplicates)),
             "lfw_measured_graphs": float(self.lfw_measured),
             "calibration": dict(self.promise or {}),
+            "overlap": self.overlap.metrics() if self.overlap else {},
+            "ablations": {of.name: of.model_dump(exclude={"name"}) for of in self.ablations},
         }
 
 
@@ -57,3 +62,5 @@ class About:
     datasets: Sequence[str]
     steps: Mapping[str, int]
     figures: Mapping[str, str]  # file → caption
+    embedder: str = "MobileFaceNet"
+    detector: str = "slim ResNet RetinaNet"

@@ -13,6 +13,20 @@ class TooFewImpostors(Exception):
     """The impostor pairs cannot carry the false match rate asked for."""
 
 
+class NotUnitVectors(ValueError):
+    """Embeddings that cannot be compared by cosine; scores that are no number would count as accepted."""
+
+
+def require_unit_vectors(embedding: np.ndarray) -> None:
+    """embedding: float [n, d]. Raises NotUnitVectors, for NaN too."""
+    length = np.linalg.norm(embedding, axis=1)
+    if not np.allclose(length, 1, atol=1e-3):
+        raise NotUnitVectors(
+            f"embeddings must be unit vectors, lengths are {length.min():.3g} to {length.max():.3g}: has the model "
+            "collapsed, or are these not normalised?"
+        )
+
+
 @dataclass(frozen=True)
 class PairScores:
     """Cosine similarities of all mated and non-mated pairs. genuine: float32 [g]; impostor: float32 [i]."""
@@ -24,8 +38,10 @@ class PairScores:
 def all_pairs(embedding: np.ndarray, identity: np.ndarray, family: np.ndarray) -> PairScores:
     """Every pair once; pairs of two people of one family are left out (kin are reported apart).
 
-    embedding: float32 [n, d] unit vectors; identity: int [n]; family: str [n], empty where unknown.
+    embedding: float32 [n, d] unit vectors; identity: int [n]; family: str [n], empty where unknown. For thousands of
+    faces; `pairwise.blocks` is for more. Raises NotUnitVectors.
     """
+    require_unit_vectors(embedding)
     similarity = embedding @ embedding.T
     upper = np.triu(np.ones(similarity.shape, bool), 1)
     of_face = np.unique(identity, return_inverse=True)[1]
@@ -60,15 +76,24 @@ def fnmr_at_fmr(scores: PairScores, fmr: float) -> tuple[float, float]:
     return float((scores.genuine < threshold).mean()), threshold
 
 
-def ten_folds(similarity: np.ndarray, same: np.ndarray, folds: int = 10) -> tuple[float, float]:
+def ten_folds(
+    similarity: np.ndarray, same: np.ndarray, folds: int = 10, kept: np.ndarray | None = None
+) -> tuple[float, float]:
     """LFW's protocol: accuracy on each fold with the threshold that is best on the other nine.
 
-    similarity: float [n]; same: bool [n], in the official order. Returns (mean, standard error) in 0–1.
+    similarity: float [n]; same: bool [n], in the official order. kept: bool [n], the pairs that count; those that do
+    not leave their fold smaller. Returns (mean, standard error over the folds) in 0–1. Raises ValueError for an empty
+    fold.
     """
-    parts = np.array_split(np.arange(len(same)), folds)
+    counting = np.arange(len(same)) if kept is None else np.flatnonzero(kept)
+    parts = [np.intersect1d(part, counting) for part in np.array_split(np.arange(len(same)), folds)]
+    if folds < 2 or not all(map(len, parts)):
+        raise ValueError(
+            f"{len(counting)} of {len(same)} pairs in {folds} folds: a fold, or the rest of it, is empty"
+        )
     accuracies = []
     for test in parts:
-        rest = np.setdiff1d(np.arange(len(same)), test)
+        rest = np.setdiff1d(counting, test)
         threshold = _best_threshold(similarity[rest], same[rest])
         accuracies.append(((similarity[test] >= threshold) == same[test]).mean())
     return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(folds))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluation.bootstrap import People, RankedScores, fnmr_intervals
+from training.evaluation.bootstrap import Interval, RankedScores, compared, drawn_people, fnmr_intervals
+from training.evaluation.pairwise import People
 from training.evaluation.verification import TooFewImpostors, all_pairs, fnmr_at_fmr
 
 
@@ -33,7 +34,8 @@ def test_a_person_drawn_twice_weighs_as_two() -> None:
     people = People.of(identity, family)
     weight = np.ones(12)
     weight[3], weight[5] = 2, 0
-    got = RankedScores.of(embedding, people, 0.5).fnmr(0.1, weight, people.impostor_weight(weight))
+    ranked = RankedScores.of(embedding, people, 0.5)
+    (got,) = ranked.fnmr([0.1], weight, people.impostor_weight(weight))
     of_face = people.of_face
     impostor, genuine = [], []
     for i in range(len(embedding)):
@@ -79,3 +81,45 @@ def test_rates_that_the_pairs_do_not_carry_are_left_out_or_refused() -> None:
     assert list(rates) == [1e-1]
     with pytest.raises(TooFewImpostors):
         fnmr_intervals([embedding], identity, family, (1e-4,), draws=3)
+
+
+def test_a_set_that_carries_no_rate_still_has_its_scores() -> None:
+    embedding, identity, family = faces(4)
+    people = People.of(identity, family)
+    rates, ratio, (counts,) = compared([embedding], people, (1e-4,), draws=2)
+    assert (rates, ratio) == ([{}], {})
+    assert counts.impostor.sum() == people.impostor_weight(np.ones(4))
+
+
+def test_neither_the_order_of_faces_nor_the_names_of_people_matter() -> None:
+    embedding, identity, family = faces(30, noise=1.2)
+    order = np.random.default_rng(4).permutation(len(identity))
+    names = np.char.zfill(identity[order].astype(str), 4)
+    one = fnmr_intervals([embedding], identity, family, (1e-1, 1e-2), draws=20)
+    other = fnmr_intervals([embedding[order]], names, family[order], (1e-1, 1e-2), draws=20)
+    assert one == other
+
+
+def test_copies_of_every_picture_do_not_narrow_the_interval() -> None:
+    """Ten thousand pairs of eight people are eight people: were pairs drawn, the interval would shrink."""
+    embedding, identity, family = faces(8, noise=1.2)
+    widths = []
+    for copies in (1, 4):
+        rows = np.tile(np.arange(len(identity)), copies)
+        (rates,), _ = fnmr_intervals([embedding[rows]], identity[rows], family[rows], (1e-1,), draws=100)
+        widths.append(rates[1e-1].high - rates[1e-1].low)
+    assert widths[1] > 0.5 * widths[0]
+
+
+def test_people_are_drawn_with_replacement_and_the_same_again() -> None:
+    weights = drawn_people(50, 30, seed=1)
+    assert weights[0].tolist() == [1] * 50
+    assert (weights.sum(1) == 50).all()
+    assert 0.2 < (weights[1:] == 0).mean() < 0.5
+    assert np.array_equal(weights, drawn_people(50, 30, seed=1))
+    assert not np.array_equal(weights, drawn_people(50, 30, seed=2))
+
+
+def test_an_interval_is_of_the_draws_in_which_the_value_is_defined() -> None:
+    assert Interval.of(np.array([0.5, np.nan, 0.2, 0.2, 0.2])) == Interval(0.5, 0.2, 0.2)
+    assert Interval.of(np.array([0.5])) == Interval(0.5, 0.5, 0.5)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.evaluation.verification import (
+    NotUnitVectors,
     PairScores,
     TooFewImpostors,
     all_pairs,
@@ -112,3 +113,29 @@ def test_ten_folds_agrees_with_every_threshold_tried_by_hand() -> None:
     got, _ = ten_folds(similarity, same)
     low, high = np.mean([min(of) for of in accuracies]), np.mean([max(of) for of in accuracies])
     assert low - 0.02 <= got <= high + 0.02
+
+
+def test_pairs_that_do_not_count_leave_their_fold_and_change_no_other() -> None:
+    random = np.random.default_rng(6)
+    same = np.tile([True, False], 50)
+    similarity = random.normal(same * 1.0, 1)
+    kept = random.random(100) < 0.7
+    moved = np.where(kept, similarity, 99)  # what is left out cannot matter
+    assert ten_folds(similarity, same, kept=kept) == ten_folds(moved, same, kept=kept)
+    assert ten_folds(similarity, same, kept=np.ones(100, bool)) == ten_folds(similarity, same)
+    assert ten_folds(similarity, same, kept=kept) != ten_folds(similarity, same)
+
+
+def test_folds_that_nothing_is_left_of_are_refused() -> None:
+    same = np.tile([True, False], 50)
+    kept = np.arange(100) >= 10
+    with pytest.raises(ValueError, match="90 of 100 pairs in 10 folds"):
+        ten_folds(np.where(same, 0.9, 0.1), same, kept=kept)
+    with pytest.raises(ValueError, match="in 1 folds"):
+        ten_folds(np.where(same, 0.9, 0.1), same, folds=1)
+
+
+def test_a_model_that_diverged_is_not_a_model_that_misses_nobody() -> None:
+    embedding = unit((1, 0), (1, 1), (0, 1), (-1, 0)) * np.float32(np.nan)
+    with pytest.raises(NotUnitVectors, match="lengths are nan to nan"):
+        all_pairs(embedding, np.array([5, 5, 9, 9]), np.full(4, ""))
