@@ -1,4 +1,4 @@
-"""Joint transforms of a photograph, its boxes and its landmarks: crop, flip, colour.
+"""Joint transforms of a photograph, its boxes and its landmarks: crop, turn, flip, colour; hiding and mosaic if asked.
 
 Whatever moves the pixels moves the coordinates by the same matrix, and a flip renames left and right. All chance
 comes from the caller's generator: the same one gives the same crop.
@@ -6,39 +6,55 @@ comes from the caller's generator: the same one gives the same crop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from bundle.decode import Floats
-from training.data.widerface import Photograph
+from training.data.jpeg_cache import HALVINGS, EncodedHalves, EncodedPixels
+from training.data.photographs import Photograph
+from training.data.raw_photographs import Picture
 
 MIRRORED = [1, 0, 2, 4, 3]  # eyes and mouth corners change sides
 SMALLEST = 9.0  # pixels of box height in a crop; below, nobody can tell a face, so the place is ignored
 LARGEST_ZOOM = 3.0  # enlarging more than this only shows blocks
+HIDDEN = 0.5  # share of a box; behind more, nobody can tell a face
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """One square training picture."""
+    """One training picture, square but for a part of a mosaic."""
 
-    pixels: npt.NDArray[np.uint8]  # (side, side, 3) RGB
+    pixels: Picture  # (side, side, 3) RGB
     boxes: Floats  # (faces, 4) xyxy
     ignored: npt.NDArray[np.bool_]  # (faces,)
     landmarks: Floats  # (faces, 5, 2), NaN where unknown
 
 
 def augment(
-    photograph: Photograph, halves: list[npt.NDArray[np.uint8]], side: int, rng: np.random.Generator
+    photograph: Photograph,
+    halves: Sequence[Picture],
+    side: int,
+    rng: np.random.Generator,
+    *,
+    hiding: float = 0.0,
+    size: tuple[int, int] | None = None,
 ) -> Crop:
-    """A random crop of `side` pixels. `halves` is the photograph's pyramid: its pixels, then each half the size."""
-    crop = cut(photograph, halves, window(photograph, side, rng), side, angle=rng.normal(0, 6))
+    """A random crop of `side` pixels. `halves` is the photograph's pyramid: its pixels, then each half the size.
+
+    hiding: probability that something is in front of a face; size: see `cut`. Raises BadData where a picture that stays
+    in its file cannot be read any more.
+    """
+    square = window(photograph, side, rng)
+    crop = cut(photograph, halves, square, side, angle=rng.normal(0, 6), size=size)
     if rng.random() < 0.5:
         crop = flip(crop)
-    return replace(crop, pixels=recolour(crop.pixels, rng))
+    crop = replace(crop, pixels=recolour(crop.pixels, rng))
+    return hide(crop, rng) if hiding and rng.random() < hiding else crop
 
 
 def window(photograph: Photograph, side: int, rng: np.random.Generator) -> tuple[float, float, float]:
@@ -68,28 +84,34 @@ def _centre(length: int, extent: float, rng: np.random.Generator) -> float:
 
 def cut(
     photograph: Photograph,
-    halves: list[npt.NDArray[np.uint8]],
+    halves: Sequence[Picture],
     square: tuple[float, float, float],
     side: int,
     angle: float = 0.0,
+    size: tuple[int, int] | None = None,
 ) -> Crop:
-    """The square (centre x, y, extent) of the photograph, turned by `angle` degrees, as `side` × `side` pixels."""
+    """The square (centre x, y, extent) of the photograph, turned by `angle` degrees, as `side` × `side` pixels.
+
+    size: the width and height of its middle, where only that is wanted.
+    """
     x, y, extent = square
+    width, height = size or (side, side)
+    edge = np.array([width, height])
     matrix: npt.NDArray[Any] = cv2.getRotationMatrix2D((x, y), angle, side / extent)
-    matrix[:, 2] += (side - 1) / 2 - np.array([x, y])
+    matrix[:, 2] += (edge - 1) / 2 - np.array([x, y])
     # Bilinear sampling skips pixels when it shrinks by more than two: start from the halved picture then.
     level = int(np.clip(np.log2(extent / side), 0, len(halves) - 1))
     pixels: Any = cv2.warpAffine(
-        halves[level], _from_level(matrix, 2**level), (side, side), flags=cv2.INTER_LINEAR
+        halves[level], _from_level(matrix, 2**level), (width, height), flags=cv2.INTER_LINEAR
     )
     boxes = _turned(photograph.boxes, matrix)
     points = photograph.landmarks @ matrix[:, :2].T + matrix[:, 2]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((middle > 0) & (middle < side)).all(1)
+    inside = ((middle > 0) & (middle < edge)).all(1)
     # A face whose centre is outside may still show an ear: neither face nor background.
-    shows = ((boxes[:, 2:] > 0) & (boxes[:, :2] < side)).all(1)
+    shows = ((boxes[:, 2:] > 0) & (boxes[:, :2] < edge)).all(1)
     ignored = photograph.ignored | ~inside | (boxes[:, 3] - boxes[:, 1] < SMALLEST)
-    clipped = boxes.clip(-0.5, side - 0.5)
+    clipped = boxes.clip(-0.5, np.tile(edge, 2) - 0.5)
     return Crop(pixels, clipped[shows].astype(np.float32), ignored[shows], points[shows].astype(np.float32))
 
 
@@ -118,6 +140,47 @@ def flip(crop: Crop) -> Crop:
     return Crop(np.asarray(cv2.flip(crop.pixels, 1), np.uint8), boxes, crop.ignored, landmarks)
 
 
+def mosaic(parts: Sequence[Crop]) -> Crop:
+    """Four crops as one, in reading order: those of a row are equally high, those of a column equally wide."""
+    rows = [np.concatenate([one.pixels for one in parts[row : row + 2]], 1) for row in (0, 2)]
+    height, width = parts[0].pixels.shape[:2]
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float32)
+    return Crop(
+        np.concatenate(rows),
+        np.concatenate([one.boxes + np.tile(corner, 2) for one, corner in zip(parts, corners, strict=True)]),
+        np.concatenate([one.ignored for one in parts]),
+        np.concatenate([one.landmarks + corner for one, corner in zip(parts, corners, strict=True)]),
+    )
+
+
+def hide(crop: Crop, rng: np.random.Generator) -> Crop:
+    """Something plain or noisy in front of a part of one face, or of anything where there is none."""
+    height, width = crop.pixels.shape[:2]
+    faces = np.flatnonzero(~crop.ignored)
+    face = crop.boxes[rng.choice(faces)] if len(faces) else np.array([0, 0, width, height]) - 0.5
+    half = (face[2:] - face[:2]) * rng.uniform((0.25, 0.1), (0.6, 0.25))
+    middle = rng.uniform(face[:2], face[2:])
+    edges = np.round(np.concatenate([middle - half, middle + half])).astype(int)
+    x1, y1, x2, y2 = edges.clip(0, [width, height, width, height]).tolist()
+    noise = rng.normal(0, 40, (y2 - y1, x2 - x1, 3)) * (rng.random() < 0.5)
+    return covered(crop, x1, y1, (rng.integers(0, 256, 3) + noise).clip(0, 255).astype(np.uint8))
+
+
+def covered(crop: Crop, x1: int, y1: int, pattern: Picture) -> Crop:
+    """The crop behind `pattern` (h, w, 3), whose first column and row are x1 and y1.
+
+    A face of which that hides more than `HIDDEN` is ignored. Points stay where they are: as under a mask, one can tell.
+    """
+    x2, y2 = x1 + pattern.shape[1], y1 + pattern.shape[0]
+    pixels = crop.pixels.copy()
+    pixels[y1:y2, x1:x2] = pattern
+    box = np.array([x1, y1, x2, y2]) - 0.5
+    common = np.minimum(crop.boxes[:, 2:], box[2:]) - np.maximum(crop.boxes[:, :2], box[:2])
+    area = (crop.boxes[:, 2:] - crop.boxes[:, :2]).prod(1)
+    ignored = crop.ignored | (common.clip(0).prod(1) > HIDDEN * area)
+    return replace(crop, pixels=pixels, ignored=ignored)
+
+
 def recolour(pixels: Any, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """(h, w, 3) uint8: light, contrast, gamma and tint by one table a channel; at times grey, blurred, compressed."""
     ramp = np.linspace(0, 1, 256)[:, None] ** np.exp(rng.normal(0, 0.3))
@@ -136,8 +199,16 @@ def recolour(pixels: Any, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def pyramid(pixels: npt.NDArray[np.uint8], smallest: int = 160) -> list[npt.NDArray[np.uint8]]:
-    """The picture and its halves, down to `smallest` pixels of the shorter side."""
+@overload
+def pyramid(pixels: Picture, smallest: int = 160) -> list[Picture]: ...
+@overload
+def pyramid(pixels: EncodedPixels, smallest: int = 160) -> EncodedHalves: ...
+def pyramid(pixels: Picture | EncodedPixels, smallest: int = 160) -> list[Picture] | EncodedHalves:
+    """The picture and its halves, down to `smallest` pixels of the shorter side; of one that stays in its file, decoded
+    when they are asked for, down to an eighth."""
+    if isinstance(pixels, EncodedPixels):
+        halvings = int(np.log2(max(1.0, min(pixels.shape[:2]) / smallest)))
+        return EncodedHalves(pixels, 1 + min(halvings, HALVINGS))
     levels = [pixels]
     while min(levels[-1].shape[:2]) >= 2 * smallest:
         height, width = (length // 2 for length in levels[-1].shape[:2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -10,9 +10,12 @@ import numpy.typing as npt
 
 SIDE = 16
 NEAR = 32  # of 256 bits: another scale or compression of one picture stays below, two pictures do not
+_ROWS = 2048  # of the distances that are in memory at a time
+
+Bits = npt.NDArray[np.bool_]
 
 
-def difference_hash(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def difference_hash(picture: npt.NDArray[np.uint8]) -> Bits:
     """bool [256]: whether each cell of a grey 17 × 16 thumbnail is brighter than its left neighbour."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
@@ -34,3 +37,18 @@ def alike(
         if distance[nearest] <= NEAR:
             found.append((name, names[nearest]))
     return found
+
+
+def near_pairs(hashes: Bits, others: Bits | None = None) -> Iterator[tuple[int, int]]:
+    """(row, row) of every two pictures that look alike, one of each set, or both of the one set and in order.
+
+    hashes: bool [n, 256], others: bool [m, 256].
+    """
+    second = (hashes if others is None else others).astype(np.float32)
+    for start in range(0, len(hashes), _ROWS):
+        first = hashes[start : start + _ROWS].astype(np.float32)
+        # The bits that differ: those of either less twice those of both; whole numbers, exact in float32.
+        distance = first.sum(1)[:, None] + second.sum(1) - 2 * first @ second.T
+        for i, j in np.argwhere(distance <= NEAR).tolist():
+            if others is not None or start + i < j:
+                yield start + i, j

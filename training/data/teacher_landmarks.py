@@ -1,39 +1,87 @@
-"""Five points for faces that come with a box only: asked of the reference detector, kept where it agrees.
+"""Five points for faces that come with a box only: asked of an independent detector, kept where it agrees.
 
 A face whose box the teacher does not confirm trains without landmarks; a guess would teach worse than nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from bundle.decode import Detections, Floats, iou
-from training.data.widerface import Photograph, masks, wider
+from bundle.decode import Detections, iou
+from training.data.photographs import Floats, Photograph
+from training.data.pictures import BadData
+from training.data.raw_photographs import Picture
+from training.data.widerface import masks, wider
 from training.data.yunet import YuNet
 
 AGREEMENT_IOU = 0.5
+TEACHER = "teacher"  # under this name a cache says who taught; no photograph is called so
+
+Detect = Callable[[Picture], Detections]  # faces of an RGB picture (h, w, 3), in its pixels
 
 
 def teach(datasets: Path, cache: Path, scales: tuple[float, ...] = (0.4, 1.0, 1.6)) -> dict[str, Floats]:
-    """Landmarks (faces, 5, 2) in annotated pixels of every training photograph by name; NaN where unknown.
+    """YuNet's landmarks of every training photograph of WIDER FACE and the masks; see `taught`.
 
-    Asked once (about four minutes on one core) and kept in `cache`, an npz.
+    About four minutes on one core.
+    """
+    file = datasets / "reference" / "yunet_n_dynamic.onnx"
+    teacher = f"{file.name} at {', '.join(map(str, scales))}"
+    if cache.exists():
+        return _read(cache, teacher)
+    yunet = YuNet(file, min_score=0.3)
+    photographs = chain(wider(datasets / "wider", "train"), masks(datasets / "masks"))
+    return taught(photographs, lambda picture: yunet.detect(picture, scales), cache, teacher)
+
+
+def taught(photographs: Iterable[Photograph], detect: Detect, cache: Path, teacher: str) -> dict[str, Floats]:
+    """Landmarks (faces, 5, 2) in annotated pixels of every photograph by name, for `with_landmarks`; NaN where unknown.
+
+    Asked once and kept in `cache`, an npz, with the name of the teacher; one that names none is taken for this one's.
+    Raises BadData for another teacher's cache.
     """
     if not cache.exists():
-        teacher = YuNet(datasets / "reference" / "yunet_n_dynamic.onnx", min_score=0.3)
-        points = {
-            photo.name: agreed(photo, teacher.detect(photo.pixels, scales)) for photo in _training(datasets)
-        }
+        asked = tqdm(photographs, desc="teacher's landmarks", unit="picture", mininterval=5)
+        points = {one.name: annotated(one) for one in completed(asked, detect)}
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_name(f"{cache.stem}.partial.npz")
-        np.savez_compressed(partial, **points)  # type: ignore[arg-type]
+        np.savez_compressed(partial, **points, **{TEACHER: np.array(teacher)})  # type: ignore[arg-type]
         partial.rename(cache)
+    return _read(cache, teacher)
+
+
+def _read(cache: Path, teacher: str) -> dict[str, Floats]:
     with np.load(cache) as kept:
-        return {name: kept[name] for name in kept.files}
+        by = str(kept[TEACHER]) if TEACHER in kept.files else teacher
+        if by != teacher:
+            raise BadData(
+                f"{cache}: landmarks of {by!r}, not of {teacher!r}; delete it, or name another cache"
+            )
+        return {name: kept[name] for name in kept.files if name != TEACHER}
+
+
+def completed(
+    photographs: Iterable[Photograph], detect: Detect, at_least: float = AGREEMENT_IOU
+) -> Iterator[Photograph]:
+    """The photographs with `detect`'s points for the faces that had none and that it agrees about; others keep theirs.
+
+    Prints for how many faces points are known in the end.
+    """
+    faces = known = 0
+    for one in photographs:
+        points = agreed(one, detect(np.asarray(one.pixels)), at_least)
+        unknown = np.isnan(one.landmarks).any((1, 2), keepdims=True)
+        whole = replace(one, landmarks=np.where(unknown, points, one.landmarks))
+        faces += int((~one.ignored).sum())
+        known += int((np.isfinite(whole.landmarks).all((1, 2)) & ~one.ignored).sum())
+        yield whole
+    tqdm.write(f"landmarks of {known:,} of {faces:,} faces")
 
 
 def agreed(photograph: Photograph, found: Detections, at_least: float = AGREEMENT_IOU) -> Floats:
@@ -48,6 +96,7 @@ def agreed(photograph: Photograph, found: Detections, at_least: float = AGREEMEN
     return points
 
 
-def _training(datasets: Path) -> Iterable[Photograph]:
-    photographs = [*wider(datasets / "wider", "train"), *masks(datasets / "masks")]
-    return tqdm(photographs, desc="teacher's landmarks", unit="picture")
+def annotated(photograph: Photograph) -> Floats:
+    """Its landmarks in annotated pixels: the inverse of `with_landmarks`."""
+    half = np.float32(0.5)
+    return (photograph.landmarks + half) / np.float32(photograph.scale) - half

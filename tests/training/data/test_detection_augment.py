@@ -1,12 +1,26 @@
+"""Whatever moves the pixels moves boxes, ignored places and points alike."""
+
 from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.detection_augment import SMALLEST, Crop, augment, cut, flip, pyramid, recolour
-from training.data.widerface import Photograph
+from training.data.detection_augment import (
+    SMALLEST,
+    Crop,
+    augment,
+    covered,
+    cut,
+    flip,
+    hide,
+    mosaic,
+    pyramid,
+    recolour,
+)
+from training.data.photographs import Photograph
 
 MARKS = np.array([[60, 70], [90, 70], [75, 85], [64, 100], [86, 100]], np.float32)
 
@@ -107,3 +121,186 @@ def test_colour_changes_no_shape_and_keeps_light_lighter_than_dark() -> None:
         assert changed.shape == ramp.shape
         assert changed.dtype == np.uint8
         assert changed[:, -64:].mean() > changed[:, :64].mean()
+
+
+def blocks(*boxes: tuple[int, int, int, int], ignored: tuple[bool, ...] = ()) -> Photograph:
+    """Dark, with every box filled with light: its edges are half a pixel out of its first and last pixel's centres."""
+    pixels = np.full((300, 400, 3), 20, np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        pixels[y1:y2, x1:x2] = 250
+    corners = np.array(boxes, np.float32) - 0.5
+    flags = np.array(ignored or [False] * len(boxes))
+    return Photograph("x", pixels, 1.0, corners, flags, np.full((len(boxes), 5, 2), np.nan, np.float32))
+
+
+def lit(pixels: np.ndarray) -> np.ndarray:
+    """The box around what is light, its edges found to fractions of a pixel by how light they are."""
+    light = (pixels[..., 0].astype(float) - 20) / 230
+    across, down = light.max(0), light.max(1)
+    left, right, top, bottom = (
+        int(np.flatnonzero(of > 0.02)[end]) for of in (across, down) for end in (0, -1)
+    )
+    return np.array(
+        [
+            left + 0.5 - across[left],
+            top + 0.5 - down[top],
+            right - 0.5 + across[right],
+            bottom - 0.5 + down[bottom],
+        ]
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    x=st.floats(100, 300),
+    y=st.floats(100, 200),
+    extent=st.floats(160, 600),
+    ignored=st.booleans(),
+    mirrored=st.booleans(),
+)
+def test_boxes_end_where_their_pixels_do(
+    x: float, y: float, extent: float, ignored: bool, mirrored: bool
+) -> None:
+    one = blocks((180, 130, 220, 170), ignored=(ignored,))
+    crop = cut(one, pyramid(one.pixels), (x, y, extent), 320)
+    crop = flip(crop) if mirrored else crop
+    if len(crop.boxes) and (crop.boxes > 2).all() and (crop.boxes < 317).all():
+        assert crop.ignored.tolist() == [ignored]
+        np.testing.assert_allclose(crop.boxes[0], lit(crop.pixels), atol=0.6 * max(1, 320 / extent))
+
+
+@settings(max_examples=40, deadline=None)
+@given(angle=st.floats(-30, 30), extent=st.floats(200, 500))
+def test_a_turned_box_keeps_its_size_and_the_middle_of_its_pixels(angle: float, extent: float) -> None:
+    one = blocks((230, 100, 260, 140))
+    crop = cut(one, pyramid(one.pixels), (200, 150, extent), 320, angle)
+    left, top, right, bottom = crop.boxes[0]
+    assert right - left == pytest.approx(30 * 320 / extent, rel=1e-4)
+    assert bottom - top == pytest.approx(40 * 320 / extent, rel=1e-4)
+    light = crop.pixels[..., 0].astype(float) - 20
+    ys, xs = np.mgrid[:320, :320]
+    light *= light > 5
+    middle = (light * xs).sum() / light.sum(), (light * ys).sum() / light.sum()
+    np.testing.assert_allclose(((left + right) / 2, (top + bottom) / 2), middle, atol=0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), angle=st.floats(-20, 20))
+def test_a_face_is_taught_exactly_if_its_middle_is_in_the_crop(seed: int, angle: float) -> None:
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, (360, 260), (6, 2))
+    one = blocks(*(tuple(of) for of in np.concatenate([low, low + rng.integers(16, 40, (6, 2))], 1).tolist()))
+    x, y, extent = 200 + rng.normal(0, 80), 150 + rng.normal(0, 60), rng.uniform(100, 320)
+    crop = cut(one, pyramid(one.pixels), (x, y, extent), 320, angle)
+    turn = np.deg2rad(angle)
+    away = (one.boxes[:, :2] + one.boxes[:, 2:]) / 2 - (x, y)
+    across = away @ (np.cos(turn), np.sin(turn)) * 320 / extent + 159.5
+    down = away @ (-np.sin(turn), np.cos(turn)) * 320 / extent + 159.5
+    inside = (across > 0) & (across < 320) & (down > 0) & (down < 320)
+    assert int((~crop.ignored).sum()) == int(inside.sum())  # none of them is too small
+    assert len(crop.boxes) >= inside.sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 3000))
+def test_after_everything_the_points_are_still_on_their_marks(seed: int) -> None:
+    one = photograph()
+    marked = np.full_like(one.pixels, 20)
+    for px, py in MARKS:
+        cv2.circle(marked, (int(px), int(py)), 5, (250, 250, 250), -1)
+    one = Photograph("x", marked, 1.0, one.boxes[:1], one.ignored[:1], one.landmarks[:1])
+    crop = augment(one, pyramid(marked), 320, np.random.default_rng(seed))
+    if len(crop.boxes) == 0 or crop.ignored[0] or crop.boxes[0, 3] - crop.boxes[0, 1] < 60:
+        return
+    points = crop.landmarks[0]
+    grey = cv2.GaussianBlur(crop.pixels, (3, 3), 0).astype(float).mean(2)
+    between = (points[0] + points[2]) / 2, (points[1] + points[2]) / 2, (points[3] + points[4]) / 2
+    within = [point for point in points if ((point > 2) & (point < 317)).all()]
+    dark = [grey[round(y), round(x)] for x, y in between if 2 < x < 317 and 2 < y < 317]
+    assert all(grey[round(y), round(x)] > max(dark) for x, y in within if dark)
+    assert points[0, 0] < points[1, 0]
+    assert points[3, 0] < points[4, 0]
+
+
+def test_heads_lean_to_either_side_and_some_pictures_are_grey_or_soft() -> None:
+    lean, grey, soft = [], 0, 0
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for seed in range(120):
+        crop = crop_of(seed)
+        lean += [eyes[1] for eyes in (crop.landmarks[:1, 1] - crop.landmarks[:1, 0])]
+        changed = recolour(noise, np.random.default_rng(seed)).astype(float)
+        grey += int(np.ptp(changed, axis=2).max() == 0)
+        soft += int(np.abs(np.diff(changed, axis=1)).mean() < 0.6 * changed.std())
+    assert min(np.sum(np.array(lean) > 1), np.sum(np.array(lean) < -1)) > 20
+    assert 5 < grey < 40
+    assert 3 < soft < 40
+
+
+def test_a_mosaic_places_its_parts_in_reading_order() -> None:
+    one = photograph()
+    sizes = [(60, 90), (100, 90), (60, 70), (100, 70)]
+    parts = [
+        cut(one, pyramid(one.pixels), (75, 85, 80 + 10 * i), max(size), size=size)
+        for i, size in enumerate(sizes)
+    ]
+    whole = mosaic(parts)
+    assert whole.pixels.shape == (160, 160, 3)
+    row = 0
+    for part, (x, y), (width, height) in zip(parts, [(0, 0), (60, 0), (0, 90), (60, 90)], sizes, strict=True):
+        np.testing.assert_array_equal(whole.pixels[y : y + height, x : x + width], part.pixels)
+        rows = slice(row, row := row + len(part.boxes))
+        np.testing.assert_allclose(whole.boxes[rows], part.boxes + np.array([x, y, x, y]))
+        np.testing.assert_allclose(whole.landmarks[rows], part.landmarks + np.array([x, y]), equal_nan=True)
+        np.testing.assert_array_equal(whole.ignored[rows], part.ignored)
+    assert row == len(whole.boxes)
+
+
+def test_a_part_is_the_middle_of_the_square() -> None:
+    one = photograph()
+    square = cut(one, pyramid(one.pixels), (75, 85, 100), 100, 7)
+    part = cut(one, pyramid(one.pixels), (75, 85, 100), 100, 7, size=(60, 80))
+    assert np.abs(part.pixels.astype(int) - square.pixels[10:90, 20:80]).max() <= 1
+    np.testing.assert_allclose(part.landmarks[0], square.landmarks[0] - (20, 10), atol=1e-4)
+    assert (part.boxes[0] <= np.array([59.5, 79.5, 59.5, 79.5])).all()
+
+
+@pytest.mark.parametrize(("shown", "ignored"), [(0.4, True), (0.6, False)])
+def test_a_face_is_ignored_behind_something_that_hides_most_of_it(shown: float, ignored: bool) -> None:
+    one = blocks((100, 100, 140, 150), (200, 100, 240, 150))
+    crop = Crop(one.pixels, one.boxes, one.ignored, one.landmarks)
+    rows = round(50 * (1 - shown))
+    hidden = covered(crop, 90, 100, np.full((rows, 60, 3), 99, np.uint8))
+    assert hidden.ignored.tolist() == [ignored, False]
+    assert (hidden.pixels[100 : 100 + rows, 90:150] == 99).all()
+    np.testing.assert_array_equal(hidden.boxes, crop.boxes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_hiding_changes_one_rectangle_and_moves_nothing(seed: int) -> None:
+    crop = crop_of(seed)
+    hidden = hide(crop, np.random.default_rng(seed))
+    np.testing.assert_array_equal(hidden.boxes, crop.boxes)
+    np.testing.assert_array_equal(hidden.landmarks, crop.landmarks)
+    assert (hidden.ignored >= crop.ignored).all()
+    changed = (hidden.pixels != crop.pixels).any(2)
+    if changed.any():
+        ys, xs = np.nonzero(changed)
+        area = (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
+        faces = crop.boxes[~crop.ignored]
+        largest = (faces[:, 2:] - faces[:, :2]).prod(1).max(initial=0) if len(faces) else 320 * 320
+        assert area <= 0.6 * largest + 4 * 320
+
+
+def test_hiding_happens_as_often_as_asked() -> None:
+    one = photograph()
+    levels = pyramid(one.pixels)
+
+    def crops(hiding: float) -> list[Crop]:
+        return [augment(one, levels, 96, np.random.default_rng(seed), hiding=hiding) for seed in range(80)]
+
+    plain = crops(0.0)
+    hidden = [
+        not np.array_equal(of.pixels, other.pixels) for of, other in zip(crops(0.4), plain, strict=True)
+    ]
+    assert 15 < sum(hidden) < 50

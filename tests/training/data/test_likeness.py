@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.likeness import alike
+from training.data.likeness import NEAR, alike, difference_hash, near_pairs
 from training.data.scenes import draw_scene
 
 SCENES = [(f"scene {number}", draw_scene(number).pixels) for number in range(40)]
@@ -26,3 +26,14 @@ def test_different_pictures_are_not_alike() -> None:
 
 def test_with_nothing_to_compare_nothing_is_alike() -> None:
     assert alike([("one", np.zeros((9, 9, 3), np.uint8))], []) == []
+
+
+def test_pairs_of_one_set_are_named_once_and_of_two_sets_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.data.likeness._ROWS", 3)  # so that blocks meet
+    hashes = np.stack([difference_hash(picture) for _, picture in SCENES[:8]])
+    hashes = np.concatenate([hashes, hashes[[2, 5]]])
+    hashes[8, :NEAR] ^= True
+    hashes[9, : NEAR + 1] ^= True
+    assert list(near_pairs(hashes)) == [(2, 8)]
+    assert list(near_pairs(hashes[:3], hashes)) == [(0, 0), (1, 1), (2, 2), (2, 8)]
+    assert list(near_pairs(hashes[:0])) == list(near_pairs(hashes, hashes[:0])) == []

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bundle.decode import Detections
-from training.data.teacher_landmarks import agreed
-from training.data.widerface import Photograph, held_out, masks, wider, with_landmarks
+from training.data.pictures import BadData
+from training.data.widerface import Photograph, Split, held_out, masks, wider, with_landmarks
 
 
 def shard(path: Path, pictures: dict[str, np.ndarray]) -> None:
@@ -81,7 +80,7 @@ def test_the_held_out_tenth_is_fixed_and_about_a_tenth() -> None:
 
 def test_a_picture_that_is_not_as_annotated_is_refused(root: Path) -> None:
     shard(root / "val-000.tar", {"a/three.webp": np.zeros((30, 41, 3), np.uint8)})
-    with pytest.raises(ValueError, match=r"val/a/three\.webp"):
+    with pytest.raises(BadData, match=r"val/a/three\.webp: wrong_size: 41 × 30 pixels, annotated as 40 × 30"):
         list(wider(root, "val"))
 
 
@@ -97,18 +96,38 @@ def test_the_kind_of_mask_is_no_flag(tmp_path: Path) -> None:
     assert not found[0].ignored.any()
 
 
-def test_a_teacher_lends_its_points_only_where_it_agrees() -> None:
-    boxes = np.array([[0, 0, 20, 20], [4, 0, 24, 20], [100, 100, 120, 120], [200, 200, 210, 210]], np.float32)
-    photograph = Photograph(
-        "x", np.zeros((300, 300, 3), np.uint8), 1.0, boxes, np.zeros(4, bool), np.zeros((4, 5, 2))
-    )
-    seen = np.array([[0, 0, 20, 20], [115, 115, 140, 140]], np.float32)
-    found = Detections(seen, np.arange(20, dtype=np.float32).reshape(2, 5, 2), np.ones(2, np.float32))
-    points = agreed(photograph, found)
-    np.testing.assert_array_equal(points[0], found.landmarks[0])
-    assert np.isnan(points[1:]).all()  # one detection serves one face; a slight overlap serves none
-    nothing = Detections(seen[:0], found.landmarks[:0], found.scores[:0])
-    assert np.isnan(agreed(photograph, nothing)).all()
+@pytest.mark.parametrize(("split", "left"), [("train", 199), ("val", None)])
+def test_a_corrupt_picture_costs_training_that_picture_and_a_measurement_everything(
+    tmp_path: Path, split: Split, left: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{split}/e/{i}.webp" for i in range(400)]
+    names = [name for name in names if not held_out(name)][:200]
+    small = np.full((8, 8, 3), 90, np.uint8)
+    inside = [name.removeprefix(f"{split}/") for name in names]
+    shard(tmp_path / "s.tar", dict.fromkeys(inside, small))
+    note = {"width": 8, "height": 8, "shard": "s.tar", "boxes": []}
+    (tmp_path / "annotations.json").write_text(json.dumps(dict.fromkeys(names, note)))
+    data = bytearray((tmp_path / "s.tar").read_bytes())
+    with tarfile.open(tmp_path / "s.tar") as archive:
+        begin = archive.getmember(inside[60]).offset_data
+    data[begin : begin + 8] = b"not PNG!"
+    (tmp_path / "s.tar").write_bytes(data)
+    if left is None:
+        with pytest.raises(BadData, match=rf"1 of 200 pictures cannot be used, among them .*{inside[60]}"):
+            list(wider(tmp_path, split))
+    else:
+        assert [one.name for one in wider(tmp_path, split)] == names[:60] + names[61:]
+        assert f"1 unreadable (the picture is left out), the first: {tmp_path / 's.tar'}: {names[60]}" in (
+            capsys.readouterr().out
+        )
+
+
+def test_notes_without_their_pictures_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = json.loads((root / "annotations.json").read_text())
+    notes["train/a/gone.webp"] = notes["train/a/one.webp"]
+    (root / "annotations.json").write_text(json.dumps(notes))
+    assert len(every_training(root)) == 2
+    assert "1 no_picture (the annotation is left out), the first:" in capsys.readouterr().out
 
 
 @pytest.mark.needs_data

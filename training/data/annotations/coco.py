@@ -1,0 +1,112 @@
+"""COCO JSON, read and written: boxes are x, y, width and height in pixels, never fractions; a crowd is ignored."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.data.annotations.entries import Annotations, Finding, Row
+from training.data.annotations.folders import Named, classes, listed
+from training.data.photographs import Photograph
+from training.data.pictures import BadData
+
+POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # left in the picture
+
+
+def read_coco(file: Path, pictures: Path | None = None, faces: Sequence[str] | None = None) -> Annotations:
+    """The boxes of the categories `faces`, or of those that are called so; five keypoints are landmarks if all five
+    are marked, and their coordinates are centres of pixels.
+
+    A listed picture without annotations shows no face. Raises BadData for what is no COCO JSON, and where nobody can
+    tell which category is a face.
+    """
+    try:
+        of = json.loads(file.read_text())
+        images = {one["id"]: one for one in of["images"]}
+        annotations = list(of["annotations"])
+        names = {one["id"]: str(one["name"]) for one in of.get("categories", ())}
+        category = [names.get(one["category_id"], str(one["category_id"])) for one in annotations]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadData(f"{file}: not COCO JSON ({type(error).__name__}: {error})") from error
+    chosen, findings = classes(file, Counter(category), faces)
+    rows: defaultdict[Any, list[Row]] = defaultdict(list)
+    wrong: defaultdict[Any, list[Finding]] = defaultdict(list)
+    unread = 0
+    for one, name in zip(annotations, category, strict=True):
+        where, image = f"{file}: annotation {one.get('id')}", one.get("image_id")
+        if name not in chosen:
+            continue
+        if image not in images:
+            findings.append(Finding("no_picture", where, f"no image {image!r}"))
+            continue
+        points = one.get("keypoints") or ()
+        unread += bool(points) and len(points) != 15
+        try:
+            rows[image].append(_row(where, one))
+        except (KeyError, TypeError, ValueError):
+            wrong[image].append(Finding("malformed", where, f"bbox is {one.get('bbox')!r}"))
+    if unread:
+        findings.append(Finding("landmarks_unread", str(file), f"{unread} boxes without five keypoints"))
+    every = [
+        Named(str(one.get("file_name", key)), f"{file}: image {key}", rows[key], wrong[key], _size(one))
+        for key, one in images.items()
+    ]
+    return listed(file, "COCO JSON", every, pictures, findings)
+
+
+def _row(where: str, of: dict[str, Any]) -> Row:
+    x, y, width, height = map(float, of["bbox"])
+    ignored = bool(of.get("iscrowd") or of.get("ignore"))
+    landmarks = None
+    if len(of.get("keypoints") or ()) == 15:
+        points = np.array(of["keypoints"], np.float64).reshape(5, 3)
+        landmarks = (points[:, :2] + 0.5).ravel().tolist() if (points[:, 2] > 0).all() else None
+    return Row(where, (x, y, x + width, y + height), ignored, landmarks)
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    width, height = image.get("width"), image.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+
+
+def write_coco(file: Path, photographs: Iterable[Photograph]) -> int:
+    """Write the boxes and points of the photographs, in the pixels of each, and return how many photographs there were.
+
+    Pictures are called as their photographs, and are not written. Ignored faces are crowds; landmarks that are not all
+    known are left out.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image, one in enumerate(photographs, 1):
+        height, width = one.pixels.shape[:2]
+        images.append({"id": image, "file_name": one.name, "width": width, "height": height})
+        for box, ignored, points in zip(one.boxes, one.ignored, one.landmarks, strict=True):
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image, "category_id": 1}
+                | _written(box.astype(np.float64), bool(ignored), points.astype(np.float64))
+            )
+    category = {"id": 1, "name": "face", "keypoints": list(POINTS), "skeleton": []}
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    partial.replace(file)
+    return len(images)
+
+
+def _written(box: Any, ignored: bool, points: Any) -> dict[str, Any]:
+    # From the picture's edge, where ours count from the first pixel's centre.
+    left, top = (box[:2] + 0.5).tolist()
+    width, height = (box[2:] - box[:2]).tolist()
+    known = bool(np.isfinite(points).all())
+    keypoints = [number for x, y in points.tolist() for number in (x, y, 2)] if known else [0] * 15
+    return {
+        "bbox": [left, top, width, height],
+        "area": width * height,
+        "iscrowd": int(ignored),
+        "keypoints": keypoints,
+        "num_keypoints": 5 * known,
+    }
