@@ -1,83 +1,32 @@
-"""A slim RetinaNet for faces: ResNet of basic blocks, feature pyramid, one head for score, box and five points.
+"""A RetinaNet for faces: a backbone, a feature pyramid, and on each level one head for score, box and five points.
 
-Dense 3 × 3 convolutions alone: on the CPUs it serves on they are the fast ones, and their bf16 gradients too. The
-outputs are ordered as `bundle.decode.anchors` lays them.
+Lin et al. 2017 (arXiv 1708.02002, 1612.03144); the outputs are ordered as `bundle.decode.anchors` lays them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.detector.backbones.stages import Stages, convolution
+
 PRIOR = 0.01  # share of anchors that the untrained detector takes for a face
 MEAN, SPAN = 127.5, 64.0  # of a pixel value, about 0 ± 1 after it
 
 
-def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class BasicBlock(nn.Module):
-    """Two 3 × 3 convolutions and a shortcut, projected where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.first = convolution(inputs, outputs, 3, stride)
-        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            # Pool, then project: a strided 1 × 1 would throw three quarters of the picture away.
-            pool: nn.Module = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-            self.shortcut = nn.Sequential(
-                pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.second(self.first(x)) + self.shortcut(x))
-
-
-class ResNet(nn.Module):
-    """Features of strides 8, 16 and 32; a stem of two strided convolutions, then four stages."""
-
-    def __init__(self, widths: tuple[int, int, int, int], depths: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            convolution(3, widths[0], stride=2), convolution(widths[0], widths[0], stride=2)
-        )
-        stages: list[nn.Module] = []
-        inputs = widths[0]
-        for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            blocks = [
-                BasicBlock(inputs if i == 0 else width, width, 2 if i == 0 and index else 1)
-                for i in range(depth)
-            ]
-            stages.append(nn.Sequential(*blocks))
-            inputs = width
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features[1:]
-
-
 class Pyramid(nn.Module):
-    """Top-down sums of the three strides, each smoothed; all come out `width` channels wide."""
+    """Top-down sums of the backbone's strides, each smoothed, and `coarser` levels beyond them, each half the one
+    before; all come out `width` channels wide."""
 
-    def __init__(self, inputs: tuple[int, ...], width: int) -> None:
+    def __init__(self, inputs: Sequence[int], width: int, coarser: int = 0) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(convolution(of, width, 1) for of in inputs)
         self.smooth = nn.ModuleList(convolution(width, width) for _ in inputs)
+        self.coarser = nn.ModuleList(convolution(width, width, 3, 2) for _ in range(coarser))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         sideways = [lateral(of) for lateral, of in zip(self.lateral, features, strict=True)]
@@ -85,7 +34,10 @@ class Pyramid(nn.Module):
             sideways[finer] = sideways[finer] + F.interpolate(
                 sideways[finer + 1], scale_factor=2.0, mode="nearest"
             )
-        return [smooth(of) for smooth, of in zip(self.smooth, sideways, strict=True)]
+        levels = [smooth(of) for smooth, of in zip(self.smooth, sideways, strict=True)]
+        for down in self.coarser:
+            levels.append(down(levels[-1]))
+        return levels
 
 
 class Context(nn.Module):
@@ -111,22 +63,41 @@ class Context(nn.Module):
         return F.relu(torch.cat([self.near(x), self.middle(narrow), self.far(narrow)], 1))
 
 
+def _head(inputs: int, widths: tuple[int, ...], context: bool) -> nn.Module:
+    """Where `context` is not asked for, plain convolutions of `widths`."""
+    if context:
+        return Context(inputs) if not widths else nn.Sequential(Context(inputs), _head(inputs, widths, False))
+    ways = zip((inputs, *widths[:-1]), widths, strict=True) if widths else ()
+    return nn.Sequential(*(convolution(into, out) for into, out in ways))
+
+
 class RetinaNet(nn.Module):
-    """float [n, 3, h, w], normalised → logits [n, a], box deltas [n, a, 4], landmark offsets [n, a, 10]."""
+    """float [n, 3, h, w], normalised → logits [n, a], box deltas [n, a, 4], landmark offsets [n, a, 10]; float32.
+
+    strides: of the levels, 4 to 128, each twice the one before; anchors: of a cell of each level; head: channels of
+    the convolutions before a level's output; context: of 5 × 5 and 7 × 7 cells, before the head. h and w are
+    multiples of the coarsest stride.
+    """
 
     def __init__(
         self,
-        widths: tuple[int, int, int, int] = (16, 48, 80, 112),
-        depths: tuple[int, int, int, int] = (1, 2, 2, 2),
+        backbone: Stages,
         pyramid: int = 48,
+        strides: tuple[int, ...] = (8, 16, 32),
         anchors: tuple[int, ...] = (2, 2, 2),
+        head: tuple[int, ...] = (),
+        context: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(widths, depths)
-        self.pyramid = Pyramid(widths[1:], pyramid)
-        self.context = nn.ModuleList(Context(pyramid) for _ in anchors)
-        # One output convolution a level: the strides see faces of very different context, and few channels.
-        self.outputs = nn.ModuleList(nn.Conv2d(pyramid, count * 15, 3, 1, 1) for count in anchors)
+        backbone.end_at(strides[-1])
+        self.backbone = backbone
+        self.read = tuple(stride in strides for stride in backbone.strides)
+        inputs = [of for of, read in zip(backbone.channels, self.read, strict=True) if read]
+        self.pyramid = Pyramid(inputs, pyramid, len(strides) - len(inputs))
+        # One head a level: the strides see faces of very different context, and few channels.
+        self.context = nn.ModuleList(_head(pyramid, head, context) for _ in anchors)
+        last = head[-1] if head else pyramid
+        self.outputs = nn.ModuleList(nn.Conv2d(last, count * 15, 3, 1, 1) for count in anchors)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -142,11 +113,18 @@ class RetinaNet(nn.Module):
             output.bias = nn.Parameter(bias.view(-1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.pyramid(self.backbone(x))
+        return self.answers(self.features(x))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The backbone's features of the strides that the pyramid reads."""
+        return [of for of, read in zip(self.backbone(x), self.read, strict=True) if read]
+
+    def answers(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What is said from `features`, or from a teacher's of the same shapes."""
         levels = [
             # Channels last, so that the order is row, column, anchor.
-            output(context(of)).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 15)
-            for output, context, of in zip(self.outputs, self.context, features, strict=True)
+            output(context(of)).permute(0, 2, 3, 1).reshape(of.shape[0], -1, 15)
+            for output, context, of in zip(self.outputs, self.context, self.pyramid(features), strict=True)
         ]
         every = torch.cat(levels, 1).float()
         return every[..., 0], every[..., 1:5], every[..., 5:]

@@ -2,45 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.decode import Detections, detections
+from bundle.decode import Detections, Floats, detections
 from bundle.preprocess import Size, letterbox
-from training.data.widerface import Photograph
+from training.data.photographs import Photograph
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet, ServedDetector
 from training.evaluation.detection import counted, recall_at_false_positives
 
 CANVAS: Size = (640, 480)
+SHOWN = 6  # pictures of a validation that TensorBoard gets
+SHOWN_SCORE = 0.5
+FACE, FOUND = (60, 120, 255), (255, 180, 0)  # RGB
 
 
-def select(model: RetinaNet, photographs: list[Photograph], config: DetectorConfig) -> dict[str, float]:
+def select(model: RetinaNet, photographs: Sequence[Photograph], config: DetectorConfig) -> dict[str, float]:
     """Recall of faces of 40 canvas pixels at one, and at a tenth of a, false positive a picture."""
     if not photographs:
         return {}
-    sizes = [one.pixels.shape[:2] for one in photographs]
-    scenes = [
-        counted(one.boxes, one.ignored, min(CANVAS[0] / width, CANVAS[1] / height, 1.0))
-        for one, (height, width) in zip(photographs, sizes, strict=True)
-    ]
-    found = [find(model, one.pixels, config) for one in photographs]
+    width, height = canvas_of(config)
+    scenes = []
+    for one in photographs:
+        tall, wide = one.pixels.shape[:2]
+        scenes.append(counted(one.boxes, one.ignored, min(width / wide, height / tall, 1.0)))
+    found = [find(model, np.asarray(one.pixels), config) for one in photographs]
     return {
         "recall@1fp": recall_at_false_positives(scenes, found, 1.0).recall,
         "recall@0.1fp": recall_at_false_positives(scenes, found, 0.1).recall,
     }
 
 
+def canvas_of(config: DetectorConfig) -> Size:
+    """CANVAS, as much larger as the coarsest level needs."""
+    coarsest = config.anchors.strides[-1]
+    width, height = (-(-length // coarsest) * coarsest for length in CANVAS)
+    return width, height
+
+
 @torch.inference_mode()
 def find(
     model: RetinaNet, picture: npt.NDArray[np.uint8], config: DetectorConfig, min_score: float = 0.02
 ) -> Detections:
-    """Faces of an RGB picture (h, w, 3) in its own pixels, through the same letterbox and decoding as served."""
-    canvas, placed = letterbox(picture, CANVAS)
-    outputs: Any = ServedDetector(model)(torch.from_numpy(canvas[None]))
-    scores, deltas, offsets = (of[0].numpy() for of in outputs)
-    on = detections(scores, deltas, offsets, *CANVAS, config.anchors, min_score, 0.4, 750)
+    """Faces of an RGB picture (h, w, 3) in its own pixels, through the same letterbox and decoding as served.
+
+    model: in eval mode, on any device.
+    """
+    size = canvas_of(config)
+    canvas, placed = letterbox(picture, size)
+    device = next(model.parameters()).device
+    outputs: Any = ServedDetector(model)(torch.from_numpy(canvas[None]).to(device))
+    scores, deltas, offsets = (of[0].cpu().numpy() for of in outputs)
+    on = detections(scores, deltas, offsets, *size, config.anchors, min_score, 0.4, 750)
     return Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores)
+
+
+def drawn(
+    picture: npt.NDArray[np.uint8], boxes: Floats, found: Detections, longest: int = 640
+) -> npt.NDArray[np.uint8]:
+    """A copy of the RGB picture, at most `longest` pixels long: people's boxes in blue, what was found in orange with
+    its five points and score."""
+    scale = min(1.0, longest / max(picture.shape[:2]))
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    copy: Any = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    for box in boxes:
+        _rectangle(copy, box * scale, FACE)
+    for box, points, score in zip(found.boxes, found.landmarks, found.scores, strict=True):
+        _rectangle(copy, box * scale, FOUND)
+        for x, y in points * scale:
+            cv2.circle(copy, (round(float(x)), round(float(y))), 1, FOUND, -1)
+        corner = round(float(box[0] * scale)), round(float(box[1] * scale)) - 3
+        cv2.putText(copy, f"{score:.2f}", corner, cv2.FONT_HERSHEY_SIMPLEX, 0.35, FOUND, 1, cv2.LINE_AA)
+    return np.asarray(copy, np.uint8)
+
+
+def _rectangle(picture: Any, box: Floats, colour: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = (round(float(of)) for of in box)
+    cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
+
+
+def show(
+    model: RetinaNet, photographs: Sequence[Photograph], config: DetectorConfig, run: Path, step: int
+) -> None:
+    """Give TensorBoard the first pictures with what is found on them; without TensorBoard, nothing. The pictures stay
+    in the run's folder."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    with SummaryWriter(str(run / "tensorboard")) as board:
+        for place, one in enumerate(photographs[:SHOWN]):
+            picture = np.asarray(one.pixels)
+            found = find(model, picture, config, SHOWN_SCORE)
+            shown = drawn(picture, one.boxes[~one.ignored], found)
+            board.add_image(f"selection/{place}", shown, step, dataformats="HWC")

@@ -1,6 +1,13 @@
+"""A run that was stopped goes on as if it had not been, and bad beginnings are refused by name."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +15,53 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.decode import AnchorLayout, anchors, decode
-from training.config import BadConfig, read_config
-from training.data.widerface import Photograph
-from training.detector.config import DetectorConfig
-from training.detector.dataset import Photographs, batch_of, keep
-from training.detector.selection import find, select
-from training.detector.train import Diverged, Run, build, train, train_step, trained
+from tests.training.detector.oblongs import SMALL, oblongs
+from tests.training.ranks import on_ranks
+from training.config import BadConfig
+from training.data.identities import BadData
+from training.data.jpeg_cache import cached
+from training.data.photographs import Photograph
+from training.data.scenes import draw_scene
+from training.detector import train as run
+from training.detector.config import Backbone, DenseTeaching, DetectorConfig, Losses, Optimiser
+from training.detector.dataset import Batch, Photographs, batch_of, keep
+from training.detector.student import build, model_of
+from training.detector.teacher import Answers
+from training.embedder.backbones.cost import macs
 from training.loop import checkpoint
+from training.loop.diagnosis import Diverged
+from training.loop.distributed import ALONE, start
+from training.loop.imitation import channel_scales
+from training.loop.schedule import Schedule
 
-SMALL = DetectorConfig(
-    widths=(8, 8, 8, 8),
-    depths=(1, 1, 1, 1),
-    pyramid=8,
-    side=64,
-    batch=4,
-    epochs=3,
-    warmup_steps=2,
-    evaluate_epochs=100,
-    compile=False,
-)
+STEPS = 9  # of SMALL on twelve photographs
+FOUR = np.arange(4)
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+class Drawn:
+    """A dense teacher whose answers are a function of the crops."""
+
+    def ask(self, crops: np.ndarray) -> Answers:
+        chance = torch.Generator().manual_seed(int(crops.sum(dtype=np.int64)) % 2**31)
+        count, side = len(crops), crops.shape[1]
+        cells = [(side // stride) ** 2 * 2 for stride in (8, 16, 32)]
+        corner = torch.rand(count, sum(cells), 2, generator=chance) * side
+        return Answers(
+            torch.rand(count, sum(cells), generator=chance) ** 4,
+            torch.cat([corner, corner + 20], 2),
+            torch.rand(count, sum(cells), 10, generator=chance) * side,
+            [
+                torch.rand(count, 8, side // stride, side // stride, generator=chance)
+                for stride in (8, 16, 32)
+            ],
+        )
+
+    def scales(self, crops: np.ndarray) -> list[torch.Tensor]:
+        return channel_scales(self.ask(crops).features)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,112 +73,352 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _no_measured_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a quarter of a second for each run."""
+    monkeypatch.setattr(run, "peak_flops", lambda device, dtype: 1e11)
+
+
 @pytest.fixture(scope="module")
 def photographs() -> Photographs:
-    """Twelve pictures of noise with one bright oblong each, which stands for a face."""
-    rng = np.random.default_rng(0)
-    drawn = []
-    for index in range(12):
-        pixels = rng.integers(0, 80, (96, 128, 3), np.uint8)
-        x, y = rng.integers(5, 60), rng.integers(5, 40)
-        pixels[y : y + 40, x : x + 32] = 220
-        box = np.array([[x, y, x + 32, y + 40]], np.float32) - 0.5
-        points = np.array(
-            [[[8 + x, 10 + y], [24 + x, 10 + y], [16 + x, 20 + y], [10 + x, 30 + y], [22 + x, 30 + y]]]
-        )
-        drawn.append(
-            Photograph(f"drawn/{index}", pixels, 1.0, box, np.array([False]), points.astype(np.float32))
-        )
-    return keep(drawn)
+    return keep(oblongs(12))
 
 
-def test_a_batch_depends_on_the_step_alone(photographs: Photographs) -> None:
-    first, again, other = (batch_of(photographs, step, SMALL) for step in (5, 5, 6))
-    assert torch.equal(first.pixels, again.pixels)
-    assert torch.equal(first.label, again.label)
-    assert not torch.equal(first.pixels, other.pixels)
+def changed(**fields: Any) -> DetectorConfig:
+    return SMALL.model_copy(update=fields)
 
 
-def test_targets_lead_back_to_the_boxes(photographs: Photographs) -> None:
-    batch = batch_of(photographs, 0, SMALL)
-    assert batch.pixels.shape == (4, 64, 64, 3)
-    assert batch.label.shape == (4, len(anchors(64, 64, AnchorLayout())))
-    assert int((batch.label == 1).sum()) == len(batch.boxes) == len(batch.anchors) > 0
-    _, points = decode(
-        np.zeros((len(batch.boxes), 4)), batch.offsets.numpy(), batch.anchors.numpy(), SMALL.anchors
-    )
-    inside = (points >= batch.boxes[:, None, :2].numpy() - 8) & (
-        points <= batch.boxes[:, None, 2:].numpy() + 8
-    )
-    assert inside.mean() > 0.9  # boxes are clipped to the crop, points are not
+def weights(file: Path, steps: int = STEPS) -> dict[str, torch.Tensor]:
+    state = checkpoint.load(file)
+    assert state["step"] == steps
+    return {f"{part}.{name}": of for part in ("model", "average") for name, of in state[part].items()}
 
 
-def test_fewer_photographs_than_a_batch_are_repeated(photographs: Photographs) -> None:
-    few = Photographs(photographs.every[:2], photographs.halves[:2])
-    assert len(batch_of(few, 0, SMALL).pixels) == SMALL.batch
+def alike(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def batch(photographs: Photographs, config: DetectorConfig = SMALL, step: int = 0) -> Batch:
+    return batch_of(photographs, FOUR, step, 0, config)
+
+
+def prepared(config: DetectorConfig = SMALL, teacher: Any = None, plain: Batch | None = None) -> run.Training:
+    training = run.prepare(config, plain, teacher, ALONE)
+    training.student.model.train()
+    return training
 
 
 def test_steps_lower_the_loss(photographs: Photographs) -> None:
-    run = build(SMALL)
-    run.model.train()
-    batch = batch_of(photographs, 0, SMALL)
-    losses = [train_step(run, run.model, batch, SMALL)["loss"] for _ in range(10)]
+    training, same = prepared(), batch(photographs)
+    losses = [run.train_step(training, same, 2e-3)[0]["loss"] for _ in range(10)]
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
+@pytest.mark.parametrize("teacher", [None, Drawn()])
+def test_a_run_killed_in_the_middle_of_an_epoch_ends_bit_for_bit_like_one_that_was_not(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: Any
+) -> None:
+    hints = DenseTeaching(layers=("a", "b", "c"), hint_steps=6, forced_steps=3)
+    config = changed(teacher=hints, sides=(64, 96))
+    whole = run.train(config, tmp_path / "whole", photographs, [], teacher)
+    step = run.train_step
+
+    def pulled(training: run.Training, *rest: Any) -> Any:
+        if training.student.step == 5:  # one step beyond the checkpoint at four: it is lost and taken again
+            raise Stopped
+        return step(training, *rest)
+
+    monkeypatch.setattr(run, "train_step", pulled)
+    with pytest.raises(Stopped):
+        run.train(config, tmp_path / "stopped", photographs, [], teacher)
+    assert checkpoint.load(tmp_path / "stopped" / "last.pt")["step"] == 4
+    monkeypatch.setattr(run, "train_step", step)
+    resumed = run.train(config, tmp_path / "stopped", photographs, [], teacher)
+    assert alike(weights(whole), weights(resumed))
+
+
+def test_workers_change_nothing_but_the_time(photographs: Photographs, tmp_path: Path) -> None:
+    alone = run.train(SMALL, tmp_path / "alone", photographs, [])
+    helped = run.train(changed(workers=2), tmp_path / "helped", photographs, [])
+    assert alike(weights(alone), weights(helped))
+
+
+def test_ctrl_c_ends_with_a_checkpoint_of_the_step_just_taken(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = checkpoint.load(train(SMALL, tmp_path / "whole", photographs, photographs.every[:2]))
-    monkeypatch.setattr("training.detector.train.train_step", _interrupt_after(5))
+    step = run.train_step
+
+    def pressed(training: run.Training, *rest: Any) -> Any:
+        if training.student.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(training, *rest)
+
+    monkeypatch.setattr(run, "train_step", pressed)
     with pytest.raises(KeyboardInterrupt):
-        train(SMALL.model_copy(update={"checkpoint_minutes": 1e-9}), tmp_path / "parts", photographs, [])
-    monkeypatch.undo()
-    assert checkpoint.load(tmp_path / "parts" / "last.pt")["step"] == 5
-    parts = checkpoint.load(train(SMALL, tmp_path / "parts", photographs, photographs.every[:2]))
-    assert parts["step"] == whole["step"] == 9
-    for name, value in whole["model"].items():
-        torch.testing.assert_close(parts["model"][name], value, rtol=0, atol=0)
-    for name, value in whole["average"].items():
-        torch.testing.assert_close(parts["average"][name], value, rtol=0, atol=0)
-    model, config = trained(tmp_path / "parts")
-    assert not model.training
-    assert config.widths == SMALL.widths
-    assert select(model, [], config) == {}
-    assert len(find(model, photographs.every[0].pixels, config, min_score=2.0)) == 0
+        run.train(SMALL, tmp_path, photographs, [])
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 3
 
 
-def _interrupt_after(steps: int) -> Callable[..., dict[str, float]]:
-    def step(run: Run, *rest: Any) -> dict[str, float]:
-        if run.step == steps:
-            raise KeyboardInterrupt
-        return train_step(run, *rest)
+def test_a_full_disk_keeps_the_checkpoint_before(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
 
-    return step
+    def full(handle: int) -> None:
+        if (tmp_path / "last.pt").exists() and (tmp_path / "last.pt.partial").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"last\.pt was not written, the one before is kept"):
+        run.train(SMALL, tmp_path, photographs, [])
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 2
 
 
-def test_the_checkpoint_of_another_kind_or_shape_is_refused_by_name(
+def test_a_run_goes_on_past_a_corrupt_picture_and_reports_it_once(
+    photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = keep(cached(tmp_path / "photographs.jpegs", lambda: photographs.every))
+    broken: Any = some.every[3].pixels
+    with broken.file.open("r+b") as file:
+        file.seek(broken.offset)
+        file.write(bytes(broken.length))
+    last = run.train(SMALL, tmp_path / "run", some, [])
+    assert checkpoint.load(last)["step"] == STEPS
+    said = "".join(capsys.readouterr())
+    assert said.count("left out: drawn/3: not a readable picture") == 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["unread"] == pytest.approx(3 / STEPS)  # once in each of three epochs
+
+
+def test_the_checkpoint_of_another_backbone_or_shape_is_refused_by_name_and_kept(
     photographs: Photographs, tmp_path: Path
 ) -> None:
-    checkpoint.save(tmp_path / "other" / "last.pt", {"kind": "embedder"})
-    with pytest.raises(checkpoint.UnreadableCheckpoint, match="not a detector"):
-        train(SMALL, tmp_path / "other", photographs, [])
-    checkpoint.save(tmp_path / "wide" / "last.pt", build(SMALL).state(SMALL))
-    with pytest.raises(checkpoint.UnreadableCheckpoint, match="another model"):
-        train(SMALL.model_copy(update={"pyramid": 16}), tmp_path / "wide", photographs, [])
+    for config, named in (
+        (
+            changed(backbone=Backbone(name="mobilenet", width=0.25)),
+            "backbone .name='mobilenet'.*name='resnet'",
+        ),
+        (changed(pyramid=16), r"pyramid \(16\), the configuration says \(8\)"),
+        (changed(head=(8,)), "head"),
+    ):
+        file = tmp_path / "last.pt"
+        checkpoint.save(file, build(config).state(config))
+        before = file.read_bytes()
+        with pytest.raises(checkpoint.UnreadableCheckpoint, match=f"another model.*{named}"):
+            run.train(SMALL, tmp_path, photographs, [])
+        assert file.read_bytes() == before
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(photographs: Photographs) -> None:
-    run = build(SMALL)
-    next(run.model.parameters()).data.fill_(float("nan"))
-    with pytest.raises(Diverged, match="step 0"):
-        train_step(run, run.model, batch_of(photographs, 0, SMALL), SMALL)
-
-
-def test_the_committed_configuration_is_valid_and_a_wrong_key_is_named(
-    repository: Path, tmp_path: Path
+def test_the_checkpoint_of_an_embedder_or_of_nobody_is_refused(
+    photographs: Photographs, tmp_path: Path
 ) -> None:
-    assert read_config(DetectorConfig, repository / "training" / "configs" / "detector.toml").epochs > 0
-    (tmp_path / "wrong.toml").write_text("epoch = 3\n")
-    with pytest.raises(BadConfig, match="epoch"):
-        read_config(DetectorConfig, tmp_path / "wrong.toml")
+    checkpoint.save(tmp_path / "last.pt", {"kind": "embedder", "config": {}})
+    with pytest.raises(checkpoint.UnreadableCheckpoint, match="checkpoint of 'embedder', not of 'detector'"):
+        run.train(SMALL, tmp_path, photographs, [])
+    checkpoint.save(tmp_path / "last.pt", {"kind": "detector", "config": {"size": 3}})
+    with pytest.raises(checkpoint.UnreadableCheckpoint, match="another version"):
+        run.train(SMALL, tmp_path, photographs, [])
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_layer(photographs: Photographs) -> None:
+    training = prepared()
+    next(training.student.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"step 0: .*model\.backbone\.stem\.0\.0\.weight"):
+        run.train_step(training, batch(photographs), 1e-3)
+    assert training.student.step == 0
+
+
+def test_fewer_photographs_than_a_batch_are_refused_with_the_way_out(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    with pytest.raises(BadData, match="lower `batch`"):
+        run.train(changed(batch=13), tmp_path, photographs, [])
+
+
+def test_a_run_too_short_for_its_schedule_is_refused_before_it_begins(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    with pytest.raises(BadConfig, match="no room for a warm-up"):
+        run.train(changed(schedule=Schedule(warmup=50)), tmp_path / "run", photographs, [])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_follows_the_schedule_with_restarts(photographs: Photographs, tmp_path: Path) -> None:
+    schedule = Schedule(name="cosine_restarts", warmup=1, floor=0.1, cycles=2)
+    run.train(changed(schedule=schedule), tmp_path, photographs, [])
+    rate = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["rate"]
+    assert rate == pytest.approx(2e-3 * schedule.factor(STEPS - 1, STEPS))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"optimiser": Optimiser(name="sgd", learning_rate=0.01)},
+        {"micro_batch": 2},
+        {"precision": "bf16"},
+        {"losses": Losses(score="ohem", box="giou")},
+        {"losses": Losses(box="smooth_l1")},
+    ],
+)
+def test_every_choice_of_the_recipe_takes_a_step(photographs: Photographs, fields: dict[str, Any]) -> None:
+    config = changed(**fields)
+    training = prepared(config)
+    before = {name: of.clone() for name, of in training.student.model.state_dict().items()}
+    losses, advice = run.train_step(training, batch(photographs, config), 1e-3)
+    assert np.isfinite(list(losses.values())).all()
+    assert losses.keys() >= {"loss", "score", "box", "landmark", "gradient"}
+    assert not advice
+    after = training.student.model.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_micro_batches_of_settled_statistics_are_the_whole_batch_s_step(photographs: Photographs) -> None:
+    """Normalised by the batch, the parts would see other statistics: in eval mode they see the same."""
+    found = []
+    for micro_batch in (None, 1):
+        config = changed(micro_batch=micro_batch, optimiser=Optimiser(name="sgd"))
+        training = prepared(config, Drawn())
+        training.student.model.eval()
+        losses, _ = run.train_step(training, batch(photographs, config), 1.0)
+        found.append((losses, torch.cat([p.flatten() for p in training.student.model.parameters()])))
+    (whole, after), (parts, after_parts) = found
+    assert parts == pytest.approx(whole, rel=1e-4)
+    torch.testing.assert_close(after_parts, after, rtol=1e-4, atol=1e-5)
+
+
+def test_the_dense_teacher_s_losses_come_and_the_hints_go(photographs: Photographs) -> None:
+    config = changed(teacher=DenseTeaching(layers=("a", "b", "c"), hint_steps=2, forced_steps=1))
+    same, teacher = batch(photographs, config), Drawn()
+    training = prepared(config, teacher, same)
+    named = [run.train_step(training, same, 1e-3)[0].keys() for _ in range(3)]
+    dense = {"dense", "dense_box", "dense_landmark"}
+    assert [("hints" in of, dense <= of) for of in named] == [(True, True), (True, True), (False, True)]
+
+
+def test_a_run_leaves_its_metrics_pictures_best_and_last_behind(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    config = changed(evaluate_epochs=1, epochs=2, schedule=Schedule(warmup=2))
+    last = run.train(config, tmp_path, photographs, photographs.every[:2])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "recall@0.1fp" in line] == [3, 6]
+    assert checkpoint.load(tmp_path / "best.pt")["best"]["metric"] == "recall@0.1fp"
+    assert checkpoint.load(last)["step"] == 6
+    events = b"".join(file.read_bytes() for file in (tmp_path / "tensorboard").iterdir())
+    assert b"selection/1" in events
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["backbone"]["name"] == "resnet"
+
+
+def test_the_best_checkpoint_is_the_one_of_the_highest_recall(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recalls = iter((0.2, 0.7, 0.5))
+    monkeypatch.setattr(run, "select", lambda *_: {run.GATED: next(recalls)})
+    monkeypatch.setattr(run, "show", lambda *_: None)
+    run.train(changed(evaluate_epochs=1), tmp_path, photographs, photographs.every[:1])
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert (best["step"], best["best"]["value"]) == (6, 0.7)
+
+
+def test_the_finder_sweeps_on_a_student_of_its_own(photographs: Photographs, tmp_path: Path) -> None:
+    suggestion = run.find_rate(SMALL, tmp_path, photographs, steps=20)
+    assert 1e-5 <= suggestion <= 1
+    assert (tmp_path / "learning-rate.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_pass_is_counted_as_twice_its_products() -> None:
+    assert run.flops(SMALL, 64) == 2 * macs(model_of(SMALL), (1, 3, 64, 64))
+
+
+def one_rank() -> dict[str, Any]:
+    """Two steps of a rank's own photographs."""
+    with start("cpu") as world:
+        photographs = keep(oblongs(8))
+        training = run.prepare(SMALL, None, None, world)
+        training.student.model.train()
+        mine = FOUR + 4 * world.rank
+        losses = [
+            run.train_step(training, batch_of(photographs, mine, step, world.rank, SMALL), 1e-3)[0]["loss"]
+            for step in range(2)
+        ]
+        state = training.student.model.state_dict()
+        return {"losses": losses, **{name: of.clone() for name, of in state.items()}}
+
+
+def test_two_ranks_see_different_faces_and_keep_one_model(tmp_path: Path) -> None:
+    first, second = on_ranks(one_rank, 2, tmp_path)
+    assert first.pop("losses") != second.pop("losses")
+    assert alike(first, second)
+
+
+def test_expected_errors_take_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.toml").write_text("sides = [33]\n")
+    monkeypatch.setattr(sys, "argv", ["train", "--config", str(tmp_path / "wrong.toml")])
+    assert run.main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("failed: ")
+    assert said.count("\n") == 1
+
+
+def test_being_stopped_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setattr(run, "_train", stop)
+    assert run.main() == 130
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def scenes(count: int) -> Photographs:
+    """Drawn people, 160 × 120."""
+    photographs = []
+    for number in range(count):
+        scene = draw_scene(number, 160, 120)
+        ignored = np.zeros(len(scene.boxes), bool)
+        photographs.append(
+            Photograph(f"scene/{number}", scene.pixels, 1.0, scene.boxes, ignored, scene.landmarks)
+        )
+    return keep(photographs)
+
+
+EVERY = [
+    Backbone(widths=(8, 8, 16, 16)),
+    Backbone(name="resnet18", width=0.25),
+    Backbone(name="resnet18"),
+    Backbone(name="resnet34", width=0.375),
+    Backbone(name="resnet50"),
+    Backbone(name="mobilenet", width=0.25),
+]
+
+
+def named(backbone: Backbone) -> str:
+    return f"{backbone.name}-{backbone.width}"
+
+
+@pytest.mark.parametrize("backbone", EVERY, ids=named)
+def test_each_backbone_takes_a_step_on_drawn_faces(backbone: Backbone) -> None:
+    config = changed(backbone=backbone, batch=2)
+    training = prepared(config)
+    losses, _ = run.train_step(training, batch_of(scenes(2), np.arange(2), 0, 0, config), 1e-3)
+    assert np.isfinite(list(losses.values())).all()
+    assert all(parameter.isfinite().all() for parameter in training.student.model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", EVERY, ids=named)
+def test_each_backbone_learns_drawn_faces(backbone: Backbone) -> None:
+    """Eight crops by heart: after forty steps every loss is less than half of what it was, their sum a quarter."""
+    config = changed(backbone=backbone, pyramid=32, sides=(96,), batch=8)
+    training = prepared(config)
+    same = batch_of(scenes(8), np.arange(8), 0, 0, config)
+    losses = [run.train_step(training, same, 5e-3)[0] for _ in range(40)]
+    for name in ("score", "box", "landmark"):
+        assert losses[-1][name] < losses[0][name] / 2
+    assert losses[-1]["loss"] < losses[0]["loss"] / 4

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.decode import AnchorLayout, Detections
+from tests.training.detector.oblongs import SMALL, oblongs
+from training.detector.retinanet import RetinaNet
+from training.detector.selection import FACE, FOUND, canvas_of, drawn, find, select, show
+from training.detector.student import model_of
+
+
+@pytest.fixture(scope="module")
+def model() -> RetinaNet:
+    torch.manual_seed(0)
+    return model_of(SMALL).eval()
+
+
+def test_an_untrained_detector_is_judged_by_recalls_between_nothing_and_all(model: RetinaNet) -> None:
+    results = select(model, oblongs(2), SMALL)
+    assert results.keys() == {"recall@1fp", "recall@0.1fp"}
+    assert 0 <= results["recall@0.1fp"] <= results["recall@1fp"] <= 1
+    assert select(model, [], SMALL) == {}
+
+
+def test_nothing_reaches_a_score_above_one(model: RetinaNet) -> None:
+    assert len(find(model, oblongs(1)[0].pixels, SMALL, min_score=2.0)) == 0
+
+
+def test_the_canvas_grows_to_what_the_coarsest_level_needs(model: RetinaNet) -> None:
+    assert canvas_of(SMALL) == (640, 480)
+    layout = AnchorLayout(strides=(32, 64, 128), sizes=((32,), (64,), (128,)))
+    coarse = SMALL.model_copy(update={"anchors": layout, "sides": (128,)})
+    assert canvas_of(coarse) == (640, 512)
+    find(model_of(coarse).eval(), np.zeros((90, 70, 3), np.uint8), coarse)
+
+
+@pytest.mark.parametrize("shape", [(100, 80), (1000, 400), (1, 900)])
+def test_what_is_drawn_is_a_small_copy_with_both_kinds_of_boxes(shape: tuple[int, int]) -> None:
+    picture = np.zeros((*shape, 3), np.uint8)
+    height, width = shape
+    boxes = np.array([[0.1 * width, 0.2 * height, 0.5 * width, 0.6 * height]], np.float32)
+    points = np.full((1, 5, 2), 0.7 * min(shape), np.float32)
+    found = Detections(boxes + 0.2 * min(shape), points, np.array([0.9], np.float32))
+    shown = drawn(picture, boxes, found)
+    assert max(shown.shape[:2]) == min(640, max(shape))
+    assert not picture.any()
+    if min(shape) > 1:
+        assert {FACE, FOUND} <= {tuple(of) for of in shown.reshape(-1, 3).tolist()}
+
+
+def test_tensorboard_gets_the_first_pictures_and_nothing_else_is_written(
+    model: RetinaNet, tmp_path: Path
+) -> None:
+    show(model, oblongs(2), SMALL, tmp_path, 7)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file.parent.name for file in files] == ["tensorboard"]
+    assert b"selection/1" in files[0].read_bytes()

@@ -1,0 +1,177 @@
+"""A dense teacher: what an SCRFD graph says at every anchor, and the layers below (arXiv 2105.04714).
+
+Its anchors stand as ours do (strides 8, 16 and 32, two a cell, row by row), so each of its answers is a soft target
+for the anchor of the same index, on any photograph, boxed by somebody or not. Never shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from training.config import BadConfig
+from training.data.identities import BadData
+from training.detector.retinanet import RetinaNet
+from training.loop.imitation import channel_scales, distance
+
+STRIDES = (8, 16, 32)
+ANCHORS = 2  # a cell
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of one batch of crops; pixels of the crop, whose centres are integers."""
+
+    scores: Tensor  # float [n, a], 0–1
+    boxes: Tensor  # float [n, a, 4] xyxy
+    points: Tensor  # float [n, a, 10]
+    # bfloat16 [n, c, h, w] of strides 8, 16 and 32, channels last; empty without `layers`
+    features: list[Tensor]
+
+    def __getitem__(self, part: slice) -> Answers:
+        return Answers(
+            self.scores[part], self.boxes[part], self.points[part], [of[part] for of in self.features]
+        )
+
+    def to(self, device: torch.device) -> Answers:
+        scores, boxes, points = (of.to(device) for of in (self.scores, self.boxes, self.points))
+        return Answers(scores, boxes, points, [of.to(device) for of in self.features])
+
+
+class Teacher:
+    """`layers`: the names of the graph's tensors that our backbone's three outputs imitate, or none."""
+
+    def __init__(self, path: Path, layers: tuple[str, ...] = (), threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self.layers = layers
+        self._session = onnxruntime.InferenceSession(
+            _any_size(path, layers), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def scales(self, crops: np.ndarray) -> list[Tensor]:
+        """`channel_scales` of the layers over some crops, uint8 [n, side, side, 3] RGB."""
+        return channel_scales(self.ask(crops).features) if self.layers else []
+
+    def ask(self, crops: np.ndarray) -> Answers:
+        """crops: uint8 [n, side, side, 3] RGB; side a multiple of 32."""
+        rows = [self._one(crop) for crop in crops]
+        scores, boxes, points = (
+            torch.from_numpy(np.stack(of)) for of in zip(*(row[:3] for row in rows), strict=True)
+        )
+        features = [
+            torch.from_numpy(np.concatenate(of))
+            .to(torch.bfloat16)
+            .contiguous(memory_format=torch.channels_last)
+            for of in zip(*(row[3] for row in rows), strict=True)
+        ]
+        return Answers(scores, boxes, points, features)
+
+    def _one(self, crop: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+        picture = ((crop.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None]
+        answers: list[Any] = self._session.run(None, {self._input: np.ascontiguousarray(picture)})
+        heads = answers[: len(answers) - len(self.layers)]
+        by_width: dict[int, list[np.ndarray]] = {1: [], 4: [], 10: []}
+        for head in heads:
+            by_width[head.shape[-1]].append(head.reshape(-1, head.shape[-1]))
+        scores, distances, offsets = (
+            sorted(by_width[width], key=len, reverse=True)
+            for width in (1, 4, 10)  # the finest stride first
+        )
+        boxes, points = [], []
+        for stride, box, point in zip(STRIDES, distances, offsets, strict=True):
+            centre = _centres(crop.shape[0], crop.shape[1], stride)
+            if len(centre) != len(box):
+                raise BadData(
+                    f"the teacher answers {len(box)} anchors of stride {stride}, expected {len(centre)}"
+                )
+            # Its boxes end at x + w in units of whole pixels; ours begin half a pixel before the first centre.
+            corners = [centre - box[:, :2] * stride, centre + box[:, 2:] * stride]
+            boxes.append(np.concatenate(corners, 1) - np.float32(0.5))
+            points.append((point.reshape(-1, 5, 2) * stride + centre[:, None]).reshape(-1, 10))
+        features = answers[len(heads) :]
+        return np.concatenate(scores)[:, 0], np.concatenate(boxes), np.concatenate(points), features
+
+
+def _centres(height: int, width: int, stride: int) -> np.ndarray:
+    """float32 [cells · anchors, 2]: where the teacher counts each anchor's distances from."""
+    ys, xs = np.mgrid[0 : height // stride, 0 : width // stride]
+    return np.repeat(np.stack([xs, ys], -1).reshape(-1, 2) * stride, ANCHORS, 0).astype(np.float32)
+
+
+def _any_size(path: Path, layers: tuple[str, ...]) -> bytes:
+    """The graph for crops of any size (it is published for one), its `layers` among its outputs."""
+    graph = onnx.load(path)
+    for axis, name in ((2, "height"), (3, "width")):
+        graph.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    for output in graph.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    known = {of for node in graph.graph.node for of in node.output}
+    for layer in layers:
+        if layer not in known:
+            raise BadData(f"{path.name} has no tensor {layer!r}: name the layers that the backbone imitates")
+        graph.graph.output.append(onnx.helper.make_tensor_value_info(layer, onnx.TensorProto.FLOAT, None))
+    return bytes(graph.SerializeToString())
+
+
+class Ways:
+    """The model's ways through by step: stage by stage, beside the teacher's layers, alone; each compiled where asked.
+
+    `scales` are the teacher's of its layers, or empty. Raises BadConfig where our stages are of other widths.
+    """
+
+    def __init__(
+        self, model: RetinaNet, scales: list[Tensor], hint_steps: int, forced_steps: int, *, compiled: bool
+    ) -> None:
+        widths = [len(of) for of in scales]
+        if hint_steps and scales and widths != list(model.backbone.channels[1:]):
+            raise BadConfig(
+                f"the teacher's layers have {widths} channels, our stages {list(model.backbone.channels[1:])}: hints "
+                "need equal ones; set the backbone's widths, or hint_steps = 0"
+            )
+
+        def stage_by_stage(picture: Tensor, features: list[Tensor]) -> tuple[Tensor, Any]:
+            made, outputs = forced(model, picture, features)
+            return distance(made, features, scales), outputs
+
+        def beside(picture: Tensor, features: list[Tensor]) -> tuple[Tensor, Any]:
+            made, outputs = followed(model, picture)
+            return distance(made, features, scales), outputs
+
+        def compile(way: Callable[..., Any]) -> Callable[..., Any]:
+            return torch.compile(way) if compiled else way
+
+        self._alone, self._forced, self._followed = compile(model), compile(stage_by_stage), compile(beside)
+        self._hint_steps, self._forced_steps = hint_steps, forced_steps
+
+    def __call__(self, picture: Tensor, answers: Answers | None, step: int) -> tuple[Tensor | None, Any]:
+        """(the distance to the teacher's layers or None, the model's outputs)."""
+        if answers is None or not answers.features or step >= self._hint_steps:
+            return None, self._alone(picture)
+        way = self._forced if step < self._forced_steps else self._followed
+        return way(picture, answers.features)
+
+
+def forced(model: RetinaNet, picture: Tensor, features: list[Tensor]) -> tuple[list[Tensor], Any]:
+    """(the three strides' features, each from the teacher's below; the outputs from the teacher's features)."""
+    early, *late = model.backbone.stages
+    inputs = [early(model.backbone.stem(picture)), *features[:2]]
+    outputs = [stage(of) for stage, of in zip(late, inputs, strict=True)]
+    return outputs, model.answers(features)
+
+
+def followed(model: RetinaNet, picture: Tensor) -> tuple[list[Tensor], Any]:
+    """(the three strides' features on the student's own way, its outputs)."""
+    outputs = model.features(picture)
+    return outputs, model.answers(outputs)
