@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from bundle.calibration import Calibration, Digest
 from bundle.decode import AnchorLayout
+from bundle.sentinel import Sentinel
 
 MANIFEST = "bundle.json"
 
@@ -113,6 +114,7 @@ class Manifest(_Strict):
     files: dict[FileName, FileEntry]
     variants: tuple[Variant, ...] = ()
     calibration: Calibration
+    sentinel: Sentinel | None = None  # absent from bundles that are older than it
     metrics: dict[str, float | str | dict[str, Any]]
     provenance: Provenance
     seal: Digest = "0" * 64
@@ -144,6 +146,12 @@ class Manifest(_Strict):
             raise ValueError("one file is named for two models")
         if MANIFEST in self.files:
             raise ValueError(f"{MANIFEST} cannot list itself")
+        return self
+
+    @model_validator(mode="after")
+    def _sentinel_fits(self) -> Manifest:
+        if self.sentinel and len(self.sentinel.expected) != self.embedder.dimension:
+            raise ValueError("the sentinel's answer has another dimension than the embedder")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ os.environ.setdefault(
 
 from bundle.folder import BundleError
 from training.config import REPOSITORY, BadConfig, datasets, read_config
+from training.data.annotations.checking import add_verb
 from training.data.identities import BadData, load_faces
 from training.data.synthetic import SMALL, SyntheticSize, write_synthetic
 from training.data.widerface import wider
@@ -28,6 +29,7 @@ from training.embedder import train as embedder
 from training.embedder.config import EmbedderConfig
 from training.embedder.distillation import ReferenceEmbedder
 from training.evaluation.floors import Floors
+from training.gates import Policy
 from training.loop.checkpoint import UnreadableCheckpoint
 from training.loop.diagnosis import Diverged
 from training.prepare import add_verbs
@@ -185,6 +187,8 @@ def _order(
         to=to,
         work=plan.runs / "publish",
         floors=read_config(Floors, asked.floors or plan.configs / "floors.toml"),
+        policy=read_config(Policy, asked.gates or plan.configs / "gates.toml"),
+        first=asked.first,
         command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
         synthetic=plan.synthetic,
         name=asked.name,
@@ -236,9 +240,14 @@ def _parser() -> argparse.ArgumentParser:
                 "--to", type=Path, help="the bundle's folder (default: models/default, models/synthetic)"
             )
             verb.add_argument("--floors", type=Path, help="TOML of the floors to hold")
+            verb.add_argument("--gates", type=Path, help="TOML of the promotion gates to pass")
+            verb.add_argument(
+                "--first", action="store_true", help="compare with no bundle that stands there already"
+            )
             verb.add_argument("--name", default="", help="of the bundle (default: the folder's)")
             verb.add_argument("--version", default="", help="of the bundle (default: today)")
     add_verbs(verbs)
+    add_verb(verbs)
     return parser
 
 

@@ -1,48 +1,61 @@
-"""From two checkpoints to a published bundle, read downwards: export → parity → measure → floors → calibrate → write.
+"""From two checkpoints to a published bundle, read downwards: export → ladder → measure → gates → calibrate → write.
 
-What is measured is the exported graphs, as served. An older bundle is replaced only after every floor held; the
-calibration split is read for the calibration alone, and only once the models stand.
+What is measured is the exported graphs, as served. An older bundle is replaced only after every gate held, and stays
+byte for byte otherwise; the calibration split is read for the calibration alone, and only once the models stand.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bundle.calibration import Calibration
-from bundle.folder import Bundle, write_bundle
-from bundle.manifest import DetectorSpec, Licence, Provenance
+from bundle.folder import Bundle, open_bundle, write_bundle
+from bundle.manifest import MANIFEST, Licence, Provenance
+from training import gates
 from training.config import REPOSITORY
 from training.data.identities import Faces, load_faces
-from training.evaluation import plots
+from training.evaluation import ablations, plots
 from training.evaluation.floors import Floors, judged
 from training.evaluation.report import card
 from training.evaluation.results import About, Results
+from training.export import ladder
 from training.export.checkpoints import Trained, trained_detector, trained_embedder
 from training.export.graphs import Graphs, export_graphs
 from training.export.measure import (
     calibrate,
+    data_terms,
     dataset_digests,
+    incumbent_graph,
     lfw_measured,
     likenesses,
     measure_detection,
+    measure_incumbent,
     measure_recognition,
     operating_point,
+    paces,
 )
 from training.export.parity import ParityFailed
+from training.gates import Candidate, Gate, Incumbent, Policy
 
 GATED_FMR = 1e-3
 RESEARCH = Licence(
+    id="research-only",
+    text="Research only. The weights were trained on pictures of people under non-commercial research terms, and "
+    "inherit them. Not for commercial use.",
+)
+DISTILLED = Licence(
     id="research-only",
     text="Research only. The weights were trained on pictures of people under non-commercial research terms, and the "
     "embedder with a teacher trained on MS1M; they inherit those terms. Not for commercial use.",
 )
 DRAWN = Licence(id="commercial", text="Apache-2.0, like the code: made from drawn pictures alone.")
+PRINTED = {"mobilefacenet": "MobileFaceNet"}  # backbones as the report names them
 
 
 class Refused(Exception):
@@ -68,6 +81,8 @@ class Order:
     name: str = ""  # of the bundle; the folder's where empty
     version: str = ""  # the day's date where empty
     threads: int = 1
+    policy: Policy | None = None  # of the gates; where None the repository's, for real or for drawn data
+    first: bool = False  # not compared with the bundle that is there, whatever its name
 
 
 def publish(order: Order) -> Bundle:
@@ -78,7 +93,8 @@ def publish(order: Order) -> Bundle:
         outcome |= {"published": True, "model_id": bundle.manifest.model_id, "seal": bundle.manifest.seal}
         return bundle
     except ParityFailed as error:
-        outcome["reasons"] = [f"parity: {error}"]
+        gate = gates.parity_gate((), failure=str(error))
+        outcome |= {"gates": [gate.row()], "reasons": [str(gate)]}
         raise Refused(outcome["reasons"]) from error
     except Refused as error:
         outcome["reasons"] = error.reasons
@@ -94,17 +110,16 @@ def publish(order: Order) -> Bundle:
 def evaluate(order: Order) -> Results:
     """Everything that `publish` measures, without a bundle; the calibration split stays unread."""
     validation = load_faces(order.data / "faces", "validation")
-    return measured(order, _graphs(order, validation)[2], validation)
+    return measured(order, _graphs(order, validation, _policy(order))[2], validation)
 
 
 def measured(order: Order, graphs: Graphs, validation: Faces) -> Results:
     """The graphs on validation data, beside the references, and the verdict on every floor.
 
-    The embedder is measured through its rewritten form, three times as fast and, by the parity just checked on a
-    tenth of these very faces, the same function to 1e-4 at most (in practice 1e-7).
+    The embedder is measured in the form that is served here, the fastest of those that the ladder let through.
     """
     cache = order.work / "cache"
-    people, ratio = measure_recognition(graphs.rewritten, order.data, validation, cache)
+    people, ratio, overlap = measure_recognition(graphs.served, order.data, validation, cache)
     faces = measure_detection(graphs.detector, graphs.detector_spec, order.data, order.work)
     gated = ratio[GATED_FMR].value if ratio and GATED_FMR in ratio else None
     return Results(
@@ -115,45 +130,133 @@ def measured(order: Order, graphs: Graphs, validation: Faces) -> Results:
         verdicts=judged(order.floors, people[0].lfw, gated, faces[0].at_one.recall),
         duplicates=likenesses(order.data, cache),
         lfw_measured=lfw_measured(order.data, cache),
+        overlap=overlap,
+        ablations=ablations.read_ablations(order.work.parent / ablations.FILE),
     )
 
 
 def _publish(order: Order, outcome: dict[str, Any]) -> Bundle:
+    policy, created = _policy(order), datetime.now(UTC).replace(microsecond=0)
     validation = load_faces(order.data / "faces", "validation")
-    embedder, detector, graphs = _graphs(order, validation)
+    old = _incumbent(order)
+    embedder, detector, graphs = _graphs(order, validation, policy)
+    outcome["ladder"] = {rung.kind: rung.row() for rung in graphs.ladder.rungs}
     results = measured(order, graphs, validation)
     outcome["floors"] = [asdict(verdict) for verdict in results.verdicts]
-    reasons = [str(verdict) for verdict in results.verdicts if not verdict.holds]
-    if results.duplicates:
-        reasons.append(f"{len(results.duplicates)} training photographs look like a validation photograph")
-    if reasons:
-        raise Refused(reasons)
+    licence = _licence(order, embedder)
+    candidate, incumbent = _compared(order, graphs, results, licence, old, validation, policy)
+    held = _hold(gates.judge(candidate, incumbent, policy), [], outcome)
     spec = operating_point(graphs.detector, graphs.detector_spec, order.data)
     of = f"{'drawn' if order.synthetic else 'faces'}, split calibration"
     calibration, promise = calibrate(graphs, order.data, order.work / "cache", of)
     outcome["calibration"] = promise
-    return _write(order, (embedder, detector), graphs, spec, replace(results, promise=promise), calibration)
+    held = _hold([gates.judge_calibration(promise["held_out_fmr"], policy)], held, outcome)
+    results = replace(results, promise=promise)
+    provenance = _provenance(order, embedder, detector)
+    figures = _figures(order, results, calibration)
+    about = _about(order, embedder, detector, provenance, figures, created)
+    text = card(about, results, calibration)
+    pictures = {file: data for file, (_, data) in figures.items()}
+    size = sum(path.stat().st_size for path in graphs.files.values()) + sum(map(len, pictures.values()))
+    size += len(_with_decisions(text, graphs, held))
+    held = _hold([gates.judge_size(size, policy)], held, outcome)
+    decisions = {"ladder": outcome["ladder"], "gates": {gate.name: gate.row() for gate in held}}
+    fields = {
+        "name": _name(order),
+        "version": _version(order, created),
+        "created": created,
+        "licence": licence,
+        "detector": spec,
+        "embedder": graphs.embedder_spec,
+        "variants": graphs.variants,
+        "calibration": calibration,
+        "sentinel": graphs.sentinel,
+        "metrics": results.metrics() | decisions,
+        "provenance": provenance,
+    }
+    report = _with_decisions(text, graphs, held)
+    return write_bundle(order.to, fields, {**graphs.files, **pictures, "REPORT.md": report})
 
 
-def _graphs(order: Order, validation: Faces) -> tuple[Trained[Any, Any], Trained[Any, Any], Graphs]:
-    embedder, detector = trained_embedder(order.embedder), trained_detector(order.detector)
-    some = validation.crops()[::10]
-    return embedder, detector, export_graphs(embedder, detector, some, order.work / "graphs", order.threads)
+def _policy(order: Order) -> Policy:
+    return order.policy or gates.standing_policy(order.synthetic)
 
 
-def _write(
+def _incumbent(order: Order) -> Bundle | None:
+    """The bundle that would be replaced, if it is of the same name. Raises BundleError if it is damaged."""
+    if order.first or not (order.to / MANIFEST).is_file():
+        return None
+    old = open_bundle(order.to)
+    return old if old.manifest.name == _name(order) else None
+
+
+def _compared(
     order: Order,
-    trained: tuple[Trained[Any, Any], Trained[Any, Any]],
     graphs: Graphs,
-    spec: DetectorSpec,
     results: Results,
-    calibration: Calibration,
-) -> Bundle:
-    embedder, detector = trained
-    created = datetime.now(UTC).replace(microsecond=0)
-    name, version = order.name or order.to.name, order.version or f"{created:%Y.%m.%d}"
-    licence = DRAWN if order.synthetic else RESEARCH
-    provenance = Provenance(
+    licence: Licence,
+    old: Bundle | None,
+    validation: Faces,
+    policy: Policy,
+) -> tuple[Candidate, Incumbent | None]:
+    """What the gates judge; the old bundle's embedder is run on the same faces now."""
+    contenders = {"new": graphs.served.path} | ({"old": incumbent_graph(old).path} if old else {})
+    pace = paces(contenders, order.data / "reference" / "MobileFaceNet.onnx")
+    candidate = Candidate(
+        rungs=graphs.ladder.rungs,
+        verdicts=results.verdicts,
+        milliseconds=pace["new"],
+        reference_milliseconds=pace.get("reference"),
+        sizes={
+            "embedder": graphs.embedder.path.stat().st_size,
+            "detector": graphs.detector.path.stat().st_size,
+        },
+        licence=licence,
+        terms=data_terms(order.data),
+        alike=len(results.duplicates),
+    )
+    if old is None:
+        return candidate, None
+    difference = measure_incumbent(old, graphs.served, validation, order.work / "cache", policy.fmr)
+    return candidate, Incumbent(old.manifest.model_id, difference, pace["old"])
+
+
+def _hold(judged: Sequence[Gate], before: Sequence[Gate], outcome: dict[str, Any]) -> list[Gate]:
+    """All gates so far, kept in `outcome`; raises Refused where one of `judged` does not hold."""
+    every = [*before, *judged]
+    outcome["gates"] = [gate.row() for gate in every]
+    if reasons := [str(gate) for gate in judged if not gate.holds]:
+        raise Refused(reasons)
+    return every
+
+
+def _graphs(
+    order: Order, validation: Faces, policy: Policy
+) -> tuple[Trained[Any, Any], Trained[Any, Any], Graphs]:
+    embedder, detector = trained_embedder(order.embedder), trained_detector(order.detector)
+    work = order.work
+    graphs = export_graphs(
+        embedder, detector, validation, work / "graphs", work / "cache", policy.variants, order.threads
+    )
+    return embedder, detector, graphs
+
+
+def _name(order: Order) -> str:
+    return order.name or order.to.name
+
+
+def _version(order: Order, created: datetime) -> str:
+    return order.version or f"{created:%Y.%m.%d}"
+
+
+def _licence(order: Order, embedder: Trained[Any, Any]) -> Licence:
+    if order.synthetic:
+        return DRAWN
+    return DISTILLED if embedder.config.distilled else RESEARCH
+
+
+def _provenance(order: Order, embedder: Trained[Any, Any], detector: Trained[Any, Any]) -> Provenance:
+    return Provenance(
         datasets=dataset_digests(order.data),
         commit=commit(),
         configs={
@@ -162,33 +265,39 @@ def _write(
         },
         command=order.command,
     )
-    figures = _figures(order, results, calibration)
-    about = About(
-        model_id=f"{name}@{version}",
+
+
+def _about(
+    order: Order,
+    embedder: Trained[Any, Any],
+    detector: Trained[Any, Any],
+    provenance: Provenance,
+    figures: Mapping[str, tuple[str, bytes]],
+    created: datetime,
+) -> About:
+    return About(
+        model_id=f"{_name(order)}@{_version(order, created)}",
         created=f"{created:%Y-%m-%d}",
         synthetic=order.synthetic,
-        distilled=embedder.config.distillation_weight > 0,
-        licence=licence.text,
+        distilled=embedder.config.distilled,
+        licence=_licence(order, embedder).text,
         commit=provenance.commit,
         command=order.command,
         datasets=provenance.datasets,
         steps={"embedder": embedder.step, "detector": detector.step},
         figures={file: caption for file, (caption, _) in figures.items()},
+        embedder=PRINTED.get(embedder.config.backbone, embedder.config.backbone),
     )
-    fields = {
-        "name": name,
-        "version": version,
-        "created": created,
-        "licence": licence,
-        "detector": spec,
-        "embedder": graphs.embedder_spec,
-        "variants": graphs.variants,
-        "calibration": calibration,
-        "metrics": results.metrics(),
-        "provenance": provenance,
-    }
-    files: dict[str, Path | bytes] = {**graphs.files, "REPORT.md": card(about, results, calibration).encode()}
-    return write_bundle(order.to, fields, files | {file: data for file, (_, data) in figures.items()})
+
+
+def _with_decisions(text: str, graphs: Graphs, held: Sequence[Gate]) -> bytes:
+    """REPORT.md: the card, and the two lists that say what was let through, and why."""
+    lines = "\n".join(f"- {gate}" for gate in held)
+    return (
+        f"{text}\n## Forms of the embedder\n\nEach against the canonical graph, and that against the trained model, on "
+        "the golden inputs and on faces of `validation`; ONNX Runtime on a CPU, one thread, processor time.\n\n"
+        f"{ladder.table(graphs.ladder.rungs)}\n\n## Gates\n\nEach held:\n\n{lines}\n"
+    ).encode()
 
 
 def _figures(order: Order, results: Results, calibration: Calibration) -> Mapping[str, tuple[str, bytes]]:
@@ -197,18 +306,32 @@ def _figures(order: Order, results: Results, calibration: Calibration) -> Mappin
         name: of.parent / "metrics.jsonl"
         for name, of in (("embedder", order.embedder), ("detector", order.detector))
     }
-    return {
+    figures = {
         "report-recognition.png": (
-            "DET on validation and our scores",
+            "DET and our scores, on validation and on all pairs of the verification pictures",
             plots.embedder_figure(results.recognition),
+        ),
+        "report-identification.png": (
+            "One to many: FNIR over FPIR",
+            plots.identification_figure(results.recognition),
         ),
         "report-detection.png": (
             "Precision and recall, and recall by height",
             plots.detector_figure(results.finding),
         ),
         "report-calibration.png": ("False match rate by threshold", plots.calibration_figure(calibration)),
+        "report-promise.png": (
+            "FPIR asked for and realised, by the size of the gallery",
+            plots.promise_figure(results.promise or {}),
+        ),
         "report-training.png": ("The two training runs", plots.training_figure(runs)),
     }
+    if results.ablations:
+        figures["report-ablations.png"] = (
+            "FNMR by the size of the training set, with the teacher and without",
+            plots.ablation_figure(results.ablations),
+        )
+    return figures
 
 
 def commit() -> str:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bundle import sentinel
 from bundle.folder import Bundle
 from service.config import BackendKind
+from service.errors import StartFailed
 from service.inference.backend import Backend, Model, open_backend
 from service.inference.engine import Engine
 from service.inference.worker import Lanes
@@ -58,6 +60,7 @@ def open_engines(
     try:
         # Both models on the same backend, whatever "auto" found for the first.
         embedder = open_backend(_chosen(detector), model_of(bundle, "embedder", detector.name), lanes)
+        _answers_as_promised(bundle, embedder)
     except BaseException:
         detector.close()
         raise
@@ -77,6 +80,19 @@ def open_engines(
         shared,
         detector.name,
     )
+
+
+def _answers_as_promised(bundle: Bundle, embedder: Backend) -> None:
+    """Ask the opened embedder about the bundle's test picture: swapped channels would cost accuracy in silence."""
+    if bundle.manifest.sentinel is None:
+        return
+    try:
+        sentinel.check(bundle.manifest.sentinel, lambda crops: embedder.run(crops)[0])
+    except sentinel.WrongAnswer as wrong:
+        embedder.close()
+        raise StartFailed(
+            f"the embedder of {bundle.manifest.model_id} on {embedder.name}: {wrong}"
+        ) from wrong
 
 
 def model_of(bundle: Bundle, role: Role, backend: str) -> Model:

@@ -1,9 +1,11 @@
-"""Publishing is all or nothing: floors and parity decide, the old bundle stays, and a program can read why."""
+"""Publishing is all or nothing: the gates decide, the old bundle stays byte for byte, and a program can read why."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +14,30 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.folder import open_bundle
+from bundle.folder import BundleTampered, open_bundle
+from bundle.sentinel import check
 from training import __main__ as command
 from training import publish as publishing
 from training.data.identities import load_faces
 from training.detector.config import DetectorConfig
-from training.detector.train import build as build_detector
-from training.embedder.config import EmbedderConfig
-from training.embedder.train import build as build_embedder
+from training.detector.train import model_of
+from training.embedder.backbones import backbone
+from training.embedder.config import Distillation, EmbedderConfig
+from training.evaluation.bootstrap import Interval
 from training.evaluation.floors import Floors
-from training.export import measure
+from training.export import ladder, measure
+from training.export.ladder import CANONICAL, EXACT, Budget
+from training.export.sessions import ServedGraph
+from training.gates import standing_policy
 from training.loop import checkpoint
 from training.publish import Order, Refused, evaluate, publish
 
 NO_FLOORS = Floors(lfw_least=0, fnmr_ratio_most=math.inf, recall_least=0)
-EMBEDDER = EmbedderConfig(dimension=16, distillation_weight=0, compile=False)
+EMBEDDER = EmbedderConfig(dimension=16, distillation=Distillation(weight=0), compile=False)
 DETECTOR = DetectorConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), pyramid=16, compile=False)
+POLICY = standing_policy(synthetic=True).model_copy(
+    update={"fnmr_margin": 0.01, "variants": Budget(fmr=1e-2, int8_pictures=4)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +45,18 @@ def checkpoints(drawn_sets, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """Untrained models whose statistics fit the drawn faces: their answers differ from face to face."""
     folder = tmp_path_factory.mktemp("runs")
     faces = load_faces(drawn_sets.root / "faces", "train")
-    student, detector = build_embedder(EMBEDDER, faces, None), build_detector(DETECTOR)
+    torch.manual_seed(7)
+    models = {"embedder": backbone("mobilefacenet", 16), "detector": model_of(DETECTOR)}
     seen = torch.from_numpy(faces.crops().copy()).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
-    for model in (student.average, detector.average):
-        model.train()
-        for module in model.modules():
+    for kind, model in models.items():
+        for module in model.train().modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = None
         with torch.no_grad():
-            model(seen[:, :, :96, :96] if model is detector.average else seen)
-    student.average.load_state_dict(student.average.eval().state_dict())
-    checkpoint.save(folder / "embedder" / "last.pt", student.state(EMBEDDER))
-    checkpoint.save(folder / "detector" / "last.pt", detector.state(DETECTOR))
+            model(seen[:, :, :96, :96] if kind == "detector" else seen)
+        config = (EMBEDDER if kind == "embedder" else DETECTOR).model_dump(mode="json")
+        state = {"kind": kind, "config": config, "step": 40, "average": model.eval().state_dict()}
+        checkpoint.save(folder / kind / "last.pt", state)
     (folder / "embedder" / "metrics.jsonl").write_text(
         '{"step": 20, "loss": 3.0}\n{"step": 40, "loss": 2.0}\n'
     )
@@ -64,12 +74,50 @@ def order(checkpoints: tuple[Path, Path], drawn_sets, tmp_path_factory: pytest.T
         floors=NO_FLOORS,
         command="python -m training publish",
         synthetic=True,
+        policy=POLICY,
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def paced() -> Iterator[None]:
+    """No decision depends on how fast this machine is."""
+    told = {CANONICAL: 10.0, EXACT: 4.0, "fp16": 5.0, "int8": 6.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ladder, "milliseconds", lambda calls: {kind: told[kind] for kind in calls})
+        yield
 
 
 @pytest.fixture(scope="module")
 def published(order: Order):
     return publish(order)
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, object]:
+    return {}
+
+
+def once(name: str, kept: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = getattr(publishing, name)
+
+    def remembered(*arguments: object) -> object:
+        if name not in kept:
+            kept[name] = made(*arguments)
+        return kept[name]
+
+    monkeypatch.setattr(publishing, name, remembered)
+
+
+@pytest.fixture
+def exported_once(kept: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs are those of the first time."""
+    once("_graphs", kept, monkeypatch)
+
+
+@pytest.fixture
+def measured_once(exported_once: None, kept: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs and results are those of the first time: what is tested is what is decided on them."""
+    once("measured", kept, monkeypatch)
 
 
 def outcome(order: Order) -> dict:
@@ -88,8 +136,10 @@ def test_the_bundle_is_whole_and_says_what_it_is(published, order: Order) -> Non
         "embedder.prelu-rewrite.onnx",
         "REPORT.md",
         "report-recognition.png",
+        "report-identification.png",
         "report-detection.png",
         "report-calibration.png",
+        "report-promise.png",
         "report-training.png",
     }
     assert outcome(order)["published"] is True
@@ -120,7 +170,7 @@ def test_the_calibration_rests_on_its_split_alone(published, drawn_sets) -> None
 
 
 def test_evaluating_reads_no_calibration_face_and_publishes_nothing(
-    order: Order, monkeypatch, tmp_path: Path
+    order: Order, monkeypatch, tmp_path: Path, exported_once: None
 ) -> None:
     read: list[str] = []
 
@@ -145,7 +195,7 @@ def test_evaluating_reads_no_calibration_face_and_publishes_nothing(
     ],
 )
 def test_below_a_floor_the_old_bundle_stays_and_the_reason_is_kept(
-    published, order: Order, floors: Floors, reason: str
+    published, order: Order, floors: Floors, reason: str, exported_once: None
 ) -> None:
     before = {of.name: of.read_bytes() for of in order.to.iterdir()}
     with pytest.raises(Refused, match=reason):
@@ -155,6 +205,8 @@ def test_below_a_floor_the_old_bundle_stays_and_the_reason_is_kept(
     assert told["published"] is False
     assert any(reason in line for line in told["reasons"])
     assert sum(not of["holds"] for of in told["floors"]) == len(told["reasons"])
+    assert sum(not of["holds"] for of in told["gates"]) == len(told["reasons"])
+    assert {of["name"] for of in told["gates"]} >= {"parity", "licence"}
 
 
 def test_graphs_that_differ_from_their_models_are_not_published(
@@ -163,13 +215,149 @@ def test_graphs_that_differ_from_their_models_are_not_published(
     from training.export import parity
 
     monkeypatch.setattr(parity, "DIFFERENCE_MOST", -1.0)
-    with pytest.raises(Refused, match=r"parity: embedder\.onnx"):
+    with pytest.raises(Refused, match=r"parity: detector\.onnx: score off by"):
         publish(replace(order, to=tmp_path / "none", work=tmp_path / "work"))
     assert not (tmp_path / "none").exists()
-    assert outcome(replace(order, work=tmp_path / "work"))["reasons"]
+    told = outcome(replace(order, work=tmp_path / "work"))
+    assert told["reasons"] == [f"parity: {told['gates'][0]['reason']}"]
+    assert told["gates"][0]["holds"] is False
 
 
-def test_training_on_an_evaluation_picture_is_refused(order: Order, tmp_path: Path, monkeypatch) -> None:
+def files(folder: Path) -> dict[str, bytes]:
+    return {of.name: of.read_bytes() for of in folder.iterdir()}
+
+
+def gate(order: Order, name: str) -> dict:
+    (found,) = [of for of in outcome(order)["gates"] if of["name"].startswith(name)]
+    return found
+
+
+def test_all_gates_and_the_ladder_are_kept_in_the_manifest_and_told_in_the_report(published) -> None:
+    metrics, text = published.manifest.metrics, published.file("REPORT.md").read_text()
+    assert all(of["holds"] for of in metrics["gates"].values())
+    assert set(metrics["gates"]) >= {"parity", "licence", "calibration", "size of the bundle"}
+    accuracy = metrics["gates"]["accuracy: FNMR at FMR 0.01 on validation, less the old bundle's"]
+    assert accuracy["reason"] == "does not apply: there is no incumbent"
+    assert {kind: of["published"] for kind, of in metrics["ladder"].items()} == {
+        "onnx": True,
+        "prelu-rewrite": True,
+        "fp16": False,
+        "int8": False,
+    }
+    assert "| int8 | 6.00 |" in text
+    assert "no: not 1.05 × faster than prelu-rewrite" in text
+    assert "- licence: commercial" in text
+
+
+def test_the_bundle_carries_a_sentinel_that_its_graphs_answer(published) -> None:
+    for name in ("embedder.onnx", "embedder.prelu-rewrite.onnx"):
+        graph = ServedGraph(published.file(name))
+        assert check(published.manifest.sentinel, lambda crops, graph=graph: graph.run(crops)[0]) > 0.9999
+
+
+def test_the_same_models_again_are_not_inferior_and_replace_the_bundle(
+    published, order: Order, tmp_path: Path
+) -> None:
+    """The old bundle's own embedder is run on the same faces: no difference, not even a small one."""
+    again = replace(order, to=tmp_path / "synthetic", version="2")
+    shutil.copytree(order.to, again.to)
+    assert publish(again).manifest.version == "2"
+    found = gate(again, "accuracy")
+    assert (found["measured"], found["interval"], found["holds"]) == (0, [0, 0], True)
+    assert f"against {published.manifest.model_id}" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"embedder_megabytes_most": 1}, "size of the embedder: "),
+        ({"times_old_most": 0.01}, "speed: processor time a face over the old bundle's: "),
+        (
+            {"times_reference_most": 1.1},
+            "speed: processor time a face over the reference embedder's: not asses",
+        ),
+    ],
+)
+def test_behind_a_gate_the_old_bundle_stays_byte_for_byte_and_nothing_is_calibrated(
+    published, order: Order, policy: dict[str, float], reason: str, measured_once: None, monkeypatch
+) -> None:
+    monkeypatch.setattr(publishing, "calibrate", lambda *_: pytest.fail("calibrated"))
+    before = files(order.to)
+    with pytest.raises(Refused, match=reason):
+        publish(replace(order, policy=POLICY.model_copy(update=policy)))
+    assert files(order.to) == before
+    told = outcome(order)
+    assert (told["published"], len(told["reasons"])) == (False, 1)
+    (failed,) = [of for of in told["gates"] if not of["holds"]]
+    assert told["reasons"] == [f"{failed['name']}: {failed['reason']}"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"realised_over_promised_most": 2.0}, "calibration: not assessed"),
+        ({"bundle_megabytes_most": 1}, "size of the bundle: "),
+    ],
+)
+def test_what_only_the_whole_bundle_shows_refuses_it_too(
+    published, order: Order, policy: dict[str, float], reason: str, measured_once: None
+) -> None:
+    before = files(order.to)
+    with pytest.raises(Refused, match=reason):
+        publish(replace(order, policy=POLICY.model_copy(update=policy)))
+    assert files(order.to) == before
+
+
+def test_a_worse_embedder_is_refused_with_the_interval(
+    published, order: Order, measured_once: None, monkeypatch
+) -> None:
+    monkeypatch.setattr(publishing, "measure_incumbent", lambda *_: Interval(0.05, 0.02, 0.08))
+    before = files(order.to)
+    with pytest.raises(
+        Refused, match=r"\+5\.00% against synthetic@.*from \+2\.00% to \+8\.00%.* may be \+1\.00%"
+    ):
+        publish(order)
+    assert files(order.to) == before
+    assert gate(order, "accuracy")["interval"] == [0.02, 0.08]
+
+
+@pytest.mark.parametrize("change", [{"first": True}, {"name": "other"}])
+def test_a_first_bundle_and_one_of_another_name_have_no_incumbent(
+    published, order: Order, change: dict, measured_once: None, monkeypatch
+) -> None:
+    monkeypatch.setattr(publishing, "measure_incumbent", lambda *_: pytest.fail("compared"))
+    stopped = POLICY.model_copy(update={"detector_megabytes_most": 0.001})
+    with pytest.raises(Refused, match="size of the detector"):
+        publish(replace(order, policy=stopped, **change))
+    assert gate(order, "accuracy")["reason"] == "does not apply: there is no incumbent"
+
+
+def test_an_old_bundle_that_is_damaged_is_not_passed_over(published, order: Order, tmp_path: Path) -> None:
+    damaged = replace(order, to=tmp_path / "synthetic")
+    shutil.copytree(order.to, damaged.to)
+    (damaged.to / "REPORT.md").write_text("better than ever\n")
+    with pytest.raises(BundleTampered, match=r"REPORT\.md"):
+        publish(damaged)
+    assert (damaged.to / "REPORT.md").read_text() == "better than ever\n"
+
+
+def test_real_data_called_drawn_may_not_become_commercial(
+    published, order: Order, tmp_path: Path, measured_once: None
+) -> None:
+    """The same sets without the note that they were drawn: nothing says under which terms they are."""
+    sets = tmp_path / "sets"
+    sets.mkdir()
+    for of in order.data.iterdir():
+        if of.is_dir():
+            (sets / of.name).symlink_to(of)
+    with pytest.raises(Refused, match="licence: the bundle may not claim to be commercial"):
+        publish(replace(order, data=sets, to=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_training_on_an_evaluation_picture_is_refused(
+    order: Order, tmp_path: Path, monkeypatch, exported_once: None
+) -> None:
     monkeypatch.setattr(publishing, "likenesses", lambda data, cache: [("train/a", "val/b")])
     with pytest.raises(Refused, match="1 training photographs look like a validation photograph"):
         publish(replace(order, to=tmp_path / "none", work=tmp_path / "work"))

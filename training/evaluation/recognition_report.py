@@ -68,7 +68,7 @@ def _verification(about: About, results: Results) -> str:
     what = "drawn pairs in LFW's form" if about.synthetic else "LFW's 6,000 pairs"
     return (
         f"## Recognition\n\n{table(head, rows)}\n\n"
-        "`embedder.onnx` as served (through its PReLU rewrite, the same function, see Parity): one centre crop, "
+        "`embedder.onnx` as served (in the fastest form that the ladder allows, see Parity): one centre crop, "
         "no flip, ONNX Runtime on a CPU; so is every figure of ours below. "
         + (f"Not as served, for comparison only: {', '.join(extra)}. " if extra else "")
         + f"Ten folds: {what}{_seen(about)}, mean and standard error over the folds; measured on "

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
+from torch import nn
 
 from training.config import RunConfig
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet
 from training.detector.train import model_of
-from training.embedder.backbones.mobilefacenet import MobileFaceNet
+from training.embedder.backbones import backbone
 from training.embedder.config import EmbedderConfig
 from training.loop import checkpoint
 
@@ -29,11 +30,11 @@ class Trained(Generic[Model, Config]):
     step: int
 
 
-def trained_embedder(path: Path) -> Trained[MobileFaceNet, EmbedderConfig]:
+def trained_embedder(path: Path) -> Trained[nn.Module, EmbedderConfig]:
     """Raises UnreadableCheckpoint for a damaged file or one of another model."""
     state = _state(path, "embedder")
     config = _config(path, EmbedderConfig, state)
-    model = MobileFaceNet(config.dimension)
+    model = backbone(config.backbone, config.dimension)
     _restore(path, model, state)
     return Trained(model.eval(), config, int(state["step"]))
 

@@ -2,91 +2,95 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from bundle.manifest import DetectorSpec, EmbedderSpec, Variant
+from bundle.sentinel import Sentinel, WrongAnswer, sentinel
+from training.data.identities import Faces
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet
-from training.embedder.backbones.mobilefacenet import MobileFaceNet
-from training.embedder.config import EmbedderConfig
 from training.export.checkpoints import Trained
+from training.export.ladder import CANONICAL, Budget, Ladder, climb
 from training.export.onnx import export_detector, export_embedder
-from training.export.parity import check_detector, check_embedder, check_variant, golden_crops
-from training.export.prelu import rewrite_prelu
+from training.export.parity import ParityFailed, check_detector
 from training.export.sessions import ServedGraph
-
-REWRITTEN = "embedder.prelu-rewrite.onnx"
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """The two models as files, the embedder's variant, and what the parity checks measured by file name."""
+    """The two models as files, the embedder's other forms, and what the parity checks measured."""
 
-    embedder: ServedGraph
+    embedder: ServedGraph  # canonical: the embedding space is this file's
     detector: ServedGraph
-    rewritten: ServedGraph
+    served: ServedGraph  # the embedder as it is served here: the fastest form in the bundle
     embedder_spec: EmbedderSpec
     detector_spec: DetectorSpec
-    parity: dict[str, dict[str, float]]
+    sentinel: Sentinel
+    ladder: Ladder
+    detector_parity: dict[str, float]
 
     @property
     def files(self) -> dict[str, Path]:
-        return {graph.path.name: graph.path for graph in (self.embedder, self.detector, self.rewritten)}
+        """What goes into the bundle."""
+        folder = self.embedder.path.parent
+        paths = [self.embedder.path, self.detector.path, *(folder / of.file for of in self.ladder.variants)]
+        return {path.name: path for path in paths}
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        return (
+        """The fastest first: the service takes the first that its backend can run."""
+        before = self.ladder.rungs[0].milliseconds or 0
+        return tuple(
             Variant(
-                file=self.rewritten.path.name,
+                file=of.file,
                 of="embedder",
-                kind="prelu-rewrite",
+                kind=of.kind,
                 derived_from=self.embedder.digest,
                 backends=("onnxruntime",),
-                cost=self.parity[self.rewritten.path.name],
-            ),
+                cost=of.cost(before),
+            )
+            for of in self.ladder.variants
         )
+
+    @property
+    def parity(self) -> dict[str, dict[str, float]]:
+        """By file, the published ones."""
+        rungs = [of for of in self.ladder.rungs if of.published and of.agreement]
+        before = self.ladder.rungs[0].milliseconds or 0
+        costs = {
+            of.file: of.agreement.row() if of.kind == CANONICAL and of.agreement else of.cost(before)
+            for of in rungs
+        }
+        return {**costs, self.detector.path.name: self.detector_parity}
 
 
 def export_graphs(
-    embedder: Trained[MobileFaceNet, EmbedderConfig],
+    embedder: Trained[Any, Any],
     detector: Trained[RetinaNet, DetectorConfig],
-    faces: np.ndarray,
+    validation: Faces,
     folder: Path,
+    cache: Path,
+    budget: Budget | None = None,
     threads: int = 1,
 ) -> Graphs:
-    """Write the graphs into `folder` and run the parity ladder; raises ParityFailed.
+    """Write the graphs into `folder`, check and climb the parity ladder; raises ParityFailed.
 
-    faces: uint8 [n, 112, 112, 3] RGB, on which the variant is compared too.
+    validation: faces on which the embedder's forms are compared, and int8 is calibrated; cache: for their embeddings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    embedder_spec = EmbedderSpec(dimension=embedder.config.dimension)
+    embedder_spec = EmbedderSpec(dimension=embedder.model.dimension)
     detector_spec = DetectorSpec(anchors=detector.config.anchors)
     served_embedder = export_embedder(embedder.model, folder / embedder_spec.file)
     served_detector = export_detector(detector.model, folder / detector_spec.file)
-    rewrite_prelu(folder / embedder_spec.file, folder / REWRITTEN)
-    names = embedder_spec.file, detector_spec.file, REWRITTEN
-    graphs = [ServedGraph(folder / name, threads) for name in names]
-    pace = {
-        "milliseconds_a_face": _milliseconds(graphs[2]),
-        "milliseconds_a_face_before": _milliseconds(graphs[0]),
-    }
-    parity = {
-        names[0]: check_embedder(served_embedder, graphs[0]),
-        names[1]: check_detector(served_detector, graphs[1], detector_spec.canvases),
-        names[2]: check_variant(graphs[0], graphs[2], np.concatenate([golden_crops(), faces])) | pace,
-    }
-    return Graphs(graphs[0], graphs[1], graphs[2], embedder_spec, detector_spec, parity)
-
-
-def _milliseconds(graph: ServedGraph, runs: int = 15) -> float:
-    """The median of some single faces: enough to tell three times faster from as fast, on a machine with other work."""
-    crop, seconds = golden_crops()[3:], []
-    for _ in range(runs):
-        started = time.perf_counter()
-        graph.run(crop)
-        seconds.append(time.perf_counter() - started)
-    return round(float(np.median(seconds)) * 1e3, 2)
+    canonical = ServedGraph(folder / embedder_spec.file, threads)
+    found = ServedGraph(folder / detector_spec.file, threads)
+    detector_parity = check_detector(served_detector, found, detector_spec.canvases)
+    try:
+        guard = sentinel(lambda crops: canonical.run(crops)[0])
+    except WrongAnswer as error:
+        raise ParityFailed(f"{canonical.path.name}: {error}") from error
+    ladder = climb(served_embedder, canonical, guard, validation, budget or Budget(), cache)
+    served = ServedGraph(ladder.served.path, threads)
+    return Graphs(canonical, found, served, embedder_spec, detector_spec, guard, ladder, detector_parity)

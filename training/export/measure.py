@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,36 @@ import numpy.typing as npt
 
 from bundle.calibration import Calibration, ExcludedPair
 from bundle.decode import Detections, detections
-from bundle.folder import digest_of
+from bundle.folder import Bundle, digest_of
 from bundle.manifest import DetectorSpec
 from bundle.preprocess import Picture
+from training.data import overlap as likest
 from training.data.identities import Faces, load_faces
 from training.data.likeness import alike
-from training.data.pairs import load_pairs
+from training.data.pairs import Pairs, load_pairs
 from training.data.widerface import Photograph, masks, wider
 from training.data.yunet import YuNet
-from training.embedder.distillation import ReferenceEmbedder
+from training.embedder.distillation import ReferenceEmbedder, reference_input
 from training.evaluation.bootstrap import Interval
 from training.evaluation.calibration import Models, fit_calibration
+from training.evaluation.calibration_set import CalibrationSet
 from training.evaluation.detection import recall_at_false_positives
 from training.evaluation.finding import Find, Finding, finding, keep, kept, look, precisions
 from training.evaluation.one_person import one_person_pairs
-from training.evaluation.promise import CalibrationSet, calibration_report
-from training.evaluation.recognition import Embedded, Recognition, recognition
+from training.evaluation.promise import calibration_report
+from training.evaluation.recognition import Embedded, Overlap, Recognition, recognition
+from training.evaluation.verification import TooFewImpostors
+from training.export.difference import fnmr_differences
 from training.export.graphs import Graphs
+from training.export.pace import milliseconds
+from training.export.parity import golden_crops
 from training.export.sessions import ServedGraph, cached, embed_once, fingerprint
 
 LEAST_SCORE = 0.02  # of a detection kept while measuring: nearly the whole curve
 OPERATING_FALSE_POSITIVES = 0.1  # a picture, at the score from which the service reports a face
 OVERLAYS = 12
+OVERLAP_PICTURES = 10  # of a training identity that are compared with the evaluation's people
+DRAWN = "drawn.json"  # what training/data/synthetic.py leaves beside sets that it drew
 SCORES = (0.2, 0.9)  # a tiny selection set must not choose an absurd operating point
 
 
@@ -58,8 +67,9 @@ def finder(graph: ServedGraph, spec: DetectorSpec, min_score: float = LEAST_SCOR
 
 def measure_recognition(
     graph: ServedGraph, data: Path, validation: Faces, cache: Path
-) -> tuple[list[Recognition], dict[float, Interval] | None]:
-    """LFW and validation for ours and, where it is present, the reference; and the ratio of the two FNMRs."""
+) -> tuple[list[Recognition], dict[float, Interval] | None, Overlap | None]:
+    """LFW and validation for ours and, where it is present, the reference; the ratio of the two FNMRs; and who of both
+    sets looks like somebody of the training set, which only the reference, an independent embedder, can tell."""
     lfw = load_pairs(data / "lfw")
     embedded = [
         Embedded(
@@ -69,13 +79,83 @@ def measure_recognition(
         )
     ]
     reference = data / "reference" / "MobileFaceNet.onnx"
+    overlap = None
     if reference.is_file():
-        crops = {"validation": validation.crops(), "LFW": lfw.crops}
-        embedded.append(
-            Embedded("reference", *(_by_reference(reference, of, cache, name) for name, of in crops.items()))
+        seen = Embedded(
+            "reference",
+            _by_reference(reference, validation.crops(), cache, "validation"),
+            _by_reference(reference, lfw.crops, cache, "LFW"),
         )
-    results, ratio = recognition(embedded, validation, lfw)
-    return results, ratio if len(results) > 1 else None
+        embedded.append(seen)
+        overlap = _overlap(reference, data, validation, lfw, seen, cache)
+    results, ratio = recognition(embedded, validation, lfw, overlap=overlap)
+    return results, ratio or None, overlap
+
+
+def _overlap(
+    reference: Path, data: Path, validation: Faces, lfw: Pairs, seen: Embedded, cache: Path
+) -> Overlap:
+    """seen: the reference's vectors of the validation faces and of LFW's pictures."""
+    train = load_faces(data / "faces", "train")
+    rows = _first_of_each(train.label, OVERLAP_PICTURES)
+    person, named = likest.people_of(train)
+    looks = _by_reference(reference, train.crops()[rows], cache, "train, to find overlap")
+    trained = likest.People(looks, person[rows], named)
+    who = likest.people_of(validation)
+    of_validation = likest.overlap(trained, likest.People(seen.validation, *who), "validation")
+    of_lfw = likest.overlap(trained, likest.People(seen.lfw, *likest.people_of(lfw)), "LFW")
+    known = np.isin(who[0], sorted(of_validation.overlapping))
+    return Overlap(
+        lfw=frozenset(of_lfw.overlapping),
+        validation=frozenset(validation.identity[known].tolist()),
+        how=f"cosine of the reference embedder at least {of_lfw.threshold:.2f}, which three quarters of the training "
+        f"faces have to their own people; up to {OVERLAP_PICTURES} pictures of each",
+    )
+
+
+def _first_of_each(label: np.ndarray, most: int) -> np.ndarray:
+    """int [≤ n]: rows of at most `most` faces of each label, in their order."""
+    order = np.argsort(label, kind="stable")
+    place = np.arange(len(label)) - np.searchsorted(label[order], label[order])
+    return np.sort(order[place < most])
+
+
+def measure_incumbent(
+    old: Bundle, served: ServedGraph, validation: Faces, cache: Path, fmr: float
+) -> Interval | None:
+    """FNMR on validation of `served` less that of the embedder of `old`, both as served; None where the faces do not
+    carry `fmr`."""
+    ours, theirs = (
+        embed_once(graph, validation.crops(), cache, f"{name} embedder, validation")
+        for name, graph in (("new", served), ("old", incumbent_graph(old)))
+    )
+    try:
+        return fnmr_differences([ours], theirs, validation.identity, validation.family, fmr)[0]
+    except TooFewImpostors:
+        return None
+
+
+def incumbent_graph(old: Bundle) -> ServedGraph:
+    """The embedder of a published bundle in the form that is served by ONNX Runtime on a CPU."""
+    forms = [of.file for of in old.manifest.variants if of.of == "embedder" and "onnxruntime" in of.backends]
+    return ServedGraph(old.file([*forms, old.manifest.embedder.file][0]))
+
+
+def paces(graphs: Mapping[str, Path], reference: Path) -> dict[str, float]:
+    """Milliseconds of processor time a face, one thread each, in one run: of embedders' graphs by name, and of the
+    "reference", where it is present, on a picture that is normalised already."""
+    crop = golden_crops()[-1:]
+    calls: dict[str, Any] = {name: partial(ServedGraph(path).run, crop) for name, path in graphs.items()}
+    if reference.is_file():
+        session = ReferenceEmbedder(reference, threads=1).session
+        calls["reference"] = partial(session.run, None, {"input0": reference_input(crop)})
+    return milliseconds(calls, rounds=41)
+
+
+def data_terms(data: Path) -> dict[str, str]:
+    """Of each set below `data`: drawn sets are "commercial", all others "research-only", for that is what is known."""
+    terms = "commercial" if (data / DRAWN).is_file() else "research-only"
+    return {root.name: terms for root in sorted(data.iterdir()) if root.is_dir()}
 
 
 def lfw_measured(data: Path, cache: Path) -> int:
@@ -161,7 +241,7 @@ def calibrate(graphs: Graphs, data: Path, cache: Path, dataset: str) -> tuple[Ca
     Labels that turn out to be one person are found by the reference embedder, where it is present.
     """
     faces = load_faces(data / "faces", "calibration")
-    embedding = embed_once(graphs.rewritten, faces.crops(), cache, "embedder, calibration")
+    embedding = embed_once(graphs.served, faces.crops(), cache, "embedder, calibration")
     reference = data / "reference" / "MobileFaceNet.onnx"
     excluded: tuple[ExcludedPair, ...] = ()
     if reference.is_file():

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from training.data.drawing import aligned
+from training.data.identities import SIDE, Faces
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet
 from training.detector.train import model_of
@@ -32,6 +35,31 @@ def settle(model: nn.Module, side: int, passes: int = 3) -> nn.Module:
         for _ in range(passes):
             model(torch.randn(4, 3, side, side) + torch.randn(4, 3, 1, 1))
     return model.eval()
+
+
+class TinyEmbedder(nn.Module):
+    """An embedder's parts in a few layers, that ends in a matrix and a normalisation, as the larger backbones do."""
+
+    def __init__(self, dimension: int = 16) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 5, 4, 2, bias=False),
+            nn.BatchNorm2d(8),
+            nn.PReLU(8),
+            nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=False),
+            nn.BatchNorm2d(8),
+            nn.PReLU(8),
+            nn.Conv2d(8, 12, 1, bias=False),
+            nn.BatchNorm2d(12),
+            nn.AvgPool2d(7),
+            nn.Flatten(),
+        )
+        self.embedding = nn.Linear(48, dimension)
+        self.norm = nn.BatchNorm1d(dimension)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.embedding(self.body(x)))
 
 
 @dataclass(frozen=True)
@@ -64,3 +92,25 @@ def embedder(settled_embedder: MobileFaceNet, tmp_path_factory: pytest.TempPathF
 def detector(settled_detector: RetinaNet, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     path: Path = tmp_path_factory.mktemp("detector") / "detector.onnx"
     return Pair(export_detector(settled_detector, path), ServedGraph(path))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    torch.manual_seed(5)
+    model = settle(TinyEmbedder(), 112)
+    path: Path = tmp_path_factory.mktemp("tiny") / "embedder.onnx"
+    return Pair(export_embedder(model, path), ServedGraph(path))
+
+
+@pytest.fixture(scope="session")
+def many_faces() -> Faces:
+    """Twelve people with four pictures each: enough for FMR 1e-2."""
+    identity = np.repeat(np.arange(12), 4)
+    return Faces(
+        pictures=np.stack([aligned(int(who), n, SIDE) for n, who in enumerate(identity)]),
+        identity=identity + 50,
+        label=identity,
+        family=np.full(48, ""),
+        similarity=np.ones(48, np.float32),
+        source=np.full(48, "drawn"),
+    )

@@ -10,7 +10,11 @@ import pytest
 from onnx import TensorProto
 
 from bundle.decode import AnchorLayout, anchors
+from tests.training.export.conftest import settle
+from training.embedder.backbones import backbone
 from training.export.onnx import OPSET, export_embedder
+from training.export.parity import check_embedder
+from training.export.sessions import ServedGraph
 
 
 def shape(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -43,12 +47,34 @@ def test_the_detector_takes_any_canvas_and_names_its_outputs(detector) -> None:
 
 
 @pytest.mark.parametrize("which", ["embedder", "detector"])
+def test_bytes_become_floats_before_anything_else(which: str, request: pytest.FixtureRequest) -> None:
+    """TensorRT takes uint8 into a Cast and into nothing else."""
+    graph = onnx.load(request.getfixturevalue(which).graph.path).graph
+    assert [node.op_type for node in graph.node if "image" in node.input] == ["Cast"]
+
+
+def test_a_matrix_at_the_end_takes_in_the_normalisation_that_follows_it(tiny) -> None:
+    operators = Counter(node.op_type for node in onnx.load(tiny.graph.path).graph.node)
+    assert (operators["Gemm"], operators["BatchNormalization"]) == (1, 0)
+    assert check_embedder(tiny.module, tiny.graph).exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mbf", "iresnet18"])
+def test_every_family_of_backbones_is_exported_exactly(name: str, tmp_path) -> None:
+    model = settle(backbone(name, 64), 112)
+    served = export_embedder(model, tmp_path / "embedder.onnx")
+    assert check_embedder(served, ServedGraph(tmp_path / "embedder.onnx")).exact
+
+
+@pytest.mark.parametrize("which", ["embedder", "detector"])
 def test_no_normalisation_layer_and_no_second_file_is_left(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     path = request.getfixturevalue(which).graph.path
     model = onnx.load(path, load_external_data=False)
-    assert "BatchNormalization" not in Counter(node.op_type for node in model.graph.node)
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert (operators["BatchNormalization"], operators["Identity"]) == (0, 0)
     assert all(tensor.data_location == TensorProto.DEFAULT for tensor in model.graph.initializer)
     assert [of.name for of in path.parent.iterdir()] == [path.name]
     assert [(of.domain, of.version) for of in model.opset_import] == [("", OPSET)]

@@ -1,0 +1,105 @@
+"""What stands beside the new embedder in the same run: the old bundle's, as it was served, and the reference's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from training.data.identities import Faces
+from training.evaluation.bootstrap import Interval
+from training.export import measure
+from training.export.measure import data_terms, incumbent_graph, measure_incumbent, paces
+
+
+def old(files: dict[str, tuple[str, ...]], folder: Path) -> SimpleNamespace:
+    """A bundle whose variants are `files`, each for its backends."""
+    variants = [
+        SimpleNamespace(of="embedder", file=name, backends=backends) for name, backends in files.items()
+    ]
+    variants.insert(0, SimpleNamespace(of="detector", file="detector.int8.onnx", backends=("onnxruntime",)))
+    manifest = SimpleNamespace(variants=variants, embedder=SimpleNamespace(file="embedder.onnx"))
+    return SimpleNamespace(manifest=manifest, file=lambda name: folder / name)
+
+
+def test_the_old_embedder_runs_in_the_form_that_was_served(tiny, tmp_path: Path) -> None:
+    for name in ("embedder.onnx", "first.onnx", "second.onnx"):
+        (tmp_path / name).write_bytes(tiny.graph.path.read_bytes())
+    forms = {"gpu.onnx": ("tensorrt",), "first.onnx": ("onnxruntime",), "second.onnx": ("onnxruntime",)}
+    assert incumbent_graph(old(forms, tmp_path)).path.name == "first.onnx"
+    assert incumbent_graph(old({"gpu.onnx": ("tensorrt",)}, tmp_path)).path.name == "embedder.onnx"
+
+
+def test_an_embedder_is_not_inferior_to_itself(tiny, many_faces: Faces, tmp_path: Path) -> None:
+    (tmp_path / "embedder.onnx").write_bytes(tiny.graph.path.read_bytes())
+    found = measure_incumbent(old({}, tmp_path), tiny.graph, many_faces, tmp_path / "cache", 1e-2)
+    assert found == Interval(0, 0, 0)
+
+
+def test_two_embedding_spaces_of_different_dimensions_are_compared(
+    tiny, embedder, many_faces: Faces, tmp_path: Path
+) -> None:
+    (tmp_path / "embedder.onnx").write_bytes(embedder.graph.path.read_bytes())
+    found = measure_incumbent(old({}, tmp_path), tiny.graph, many_faces, tmp_path / "cache", 1e-2)
+    assert found is not None
+    assert found.low <= found.value <= found.high
+
+
+def test_faces_that_do_not_carry_the_rate_give_no_figure(tiny, drawn_faces: Faces, tmp_path: Path) -> None:
+    (tmp_path / "embedder.onnx").write_bytes(tiny.graph.path.read_bytes())
+    assert measure_incumbent(old({}, tmp_path), tiny.graph, drawn_faces, tmp_path / "cache", 1e-3) is None
+
+
+def test_the_reference_runs_beside_where_it_is_present(tiny, tmp_path: Path, monkeypatch) -> None:
+    given = []
+    session = SimpleNamespace(run=lambda names, feed: given.append(feed["input0"]))
+    monkeypatch.setattr(measure, "ReferenceEmbedder", lambda path, threads: SimpleNamespace(session=session))
+    graphs = {"new": tiny.graph.path, "old": tiny.graph.path}
+    absent = tmp_path / "absent.onnx"
+    assert set(paces(graphs, absent)) == {"new", "old"}
+    (tmp_path / "reference.onnx").touch()
+    taken = paces(graphs, tmp_path / "reference.onnx")
+    assert set(taken) == {"new", "old", "reference"}
+    assert taken["new"] > 0
+    assert {(of.shape, of.dtype.name) for of in given} == {((1, 3, 112, 112), "float32")}
+
+
+def test_only_sets_that_were_drawn_may_be_used_commercially(drawn_sets, tmp_path: Path) -> None:
+    assert set(data_terms(drawn_sets.root).values()) == {"commercial"}
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "notes.txt").touch()
+    assert data_terms(tmp_path) == {"faces": "research-only"}
+
+
+def test_a_few_faces_of_each_are_taken_in_their_order() -> None:
+    label = np.array([2, 0, 2, 2, 1, 0, 2])
+    assert measure._first_of_each(label, 2).tolist() == [0, 1, 2, 4, 5]
+    assert measure._first_of_each(label, 9).tolist() == list(range(7))
+
+
+def test_the_overlap_is_found_by_the_reference_and_told_in_both_sets_own_terms(
+    drawn_sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two validation people and one of the pairs are given the very looks of a training person."""
+    from training.data.identities import load_faces
+    from training.data.pairs import load_pairs
+    from training.evaluation.recognition import Embedded
+
+    train = load_faces(drawn_sets.root / "faces", "train")
+    validation = load_faces(drawn_sets.root / "faces", "validation")
+    lfw = load_pairs(drawn_sets.root / "lfw")
+    size = 64
+    looks = np.eye(size, dtype=np.float32)[train.label]
+    seen = np.eye(size, dtype=np.float32)[20 + validation.label]
+    pairs = np.tile(np.eye(size, dtype=np.float32)[50], (len(lfw.names), 1))
+    seen[validation.label < 2] = looks[0]
+    pairs[0] = looks[0]
+    monkeypatch.setattr(measure, "_by_reference", lambda path, crops, cache, name: looks)
+    found = measure._overlap(
+        Path("r.onnx"), drawn_sets.root, validation, lfw, Embedded("reference", seen, pairs), tmp_path
+    )
+    assert found.validation == set(validation.identity[validation.label < 2].tolist())
+    assert found.lfw == {lfw.names[0].split("/")[0]}
+    assert "cosine of the reference embedder at least 1.00" in found.how
