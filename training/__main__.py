@@ -28,10 +28,12 @@ from training.detector.dataset import load
 from training.embedder import train as embedder
 from training.embedder.config import EmbedderConfig
 from training.embedder.distillation import ReferenceEmbedder
+from training.evaluation.calibration import TooFewPeople
 from training.evaluation.floors import Floors
 from training.gates import Policy
-from training.loop.checkpoint import UnreadableCheckpoint
+from training.loop.checkpoint import UnreadableCheckpoint, UnsoundState
 from training.loop.diagnosis import Diverged
+from training.loop.loader import LoaderFailed
 from training.prepare import add_verbs
 from training.publish import Order, Refused, evaluate, publish
 
@@ -46,8 +48,11 @@ EXPECTED = (
     BadConfig,
     BadData,
     BundleError,
+    LoaderFailed,
     Refused,
+    TooFewPeople,
     UnreadableCheckpoint,
+    UnsoundState,
     TrainingFailed,
     Diverged,
     OSError,

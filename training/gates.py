@@ -157,7 +157,8 @@ def parity_gate(rungs: Sequence[Rung], failure: str = "") -> Gate:
 
 
 def _floor(verdict: Verdict) -> Gate:
-    return Gate(f"floor: {verdict.floor}", verdict.holds, str(verdict), verdict.measured, verdict.asked)
+    got = "not assessed" if verdict.measured is None else f"{verdict.measured:.4g}"
+    return Gate(f"floor: {verdict.floor}", verdict.holds, got, verdict.measured, verdict.asked)
 
 
 def _accuracy(incumbent: Incumbent | None, policy: Policy) -> Gate:

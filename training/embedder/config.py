@@ -2,29 +2,182 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Literal, Self
 
-from training.config import RunConfig
+from pydantic import Field, field_validator, model_validator
+
+from training.config import BadConfig, RunConfig
+from training.data.augment import Augmentation
+from training.embedder.backbones import BACKBONES
+from training.embedder.margins import margin
+from training.loop.schedule import Schedule
+
+
+class Optimiser(RunConfig):
+    """AdamW, or SGD with momentum; slopes, scales and biases do not decay."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
+
+    @property
+    def states(self) -> int:
+        """Numbers that are remembered for each weight."""
+        return 2 if self.name == "adamw" else 1
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.name == "adamw" and self.momentum != type(self).model_fields["momentum"].default:
+            raise ValueError('momentum is an option of "sgd", adamw has none')
+        return self
+
+
+class HeadLoss(RunConfig):
+    """Margin softmax over the identities; `options` are those of the margin (see margins.py), whose own defaults hold
+    for what is not named."""
+
+    name: str = "arcface"
+    weight: float = Field(0.5, ge=0)
+    options: dict[str, float | str] = Field(
+        {"scale": 32.0, "margin": 0.3}
+    )  # of arcface; of another head none
+    ramp_steps: int = Field(0, ge=0)  # over which the margin grows from 0
+    sample_rate: float = Field(1.0, gt=0, le=1)  # of the classes in a step; below 1 it is Partial FC
+    least_similarity: float = Field(
+        0.25, ge=-1, le=1
+    )  # to the own centroid; below, a label is probably wrong
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_own(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("name", "arcface") != "arcface":
+            return {"options": {}, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:  # before any data is read
+            of = margin(self.name, **self.options)
+        except BadConfig as error:
+            raise ValueError(str(error)) from error
+        if of.label_smoothing and self.sample_rate < 1:
+            raise ValueError("label_smoothing spreads over all identities: it needs sample_rate = 1")
+        return self
+
+
+class MetricLosses(RunConfig):
+    """Losses on distances within the batch; 0 leaves one out."""
+
+    triplet: float = Field(0.0, ge=0)
+    triplet_margin: float = Field(0.2, gt=0, le=4)
+    centre: float = Field(0.0, ge=0)
+    centre_rate: float = Field(0.5, ge=0, le=1)
+
+
+class Distillation(RunConfig):
+    """What a teacher gives; all weights 0 is training without one."""
+
+    weight: float = Field(20.0, ge=0)  # of 1 − cos to the teacher's embedding
+    relational: float = Field(0.0, ge=0)  # of the distances and angles between the faces of a batch
+    hint_weight: float = Field(0.5, gt=0)
+    hint_steps: int = Field(0, ge=0)  # from the start, with the reference's layers as targets (see hints.py)
+    forced_steps: int = Field(0, ge=0)  # the first of them, each layer by itself
+
+    @property
+    def used(self) -> bool:
+        return self.weight > 0 or self.relational > 0 or self.hint_steps > 0
+
+
+class Sampling(RunConfig):
+    """Which faces a step takes (see data/sampling.py)."""
+
+    name: Literal["shuffled", "balanced", "pk"] = "shuffled"
+    balance: float = Field(1.0, ge=0, le=1)  # of `balanced`
+    people: int = Field(16, ge=2)  # of `pk`
+    pictures: int = Field(4, ge=2)  # of `pk`, a person's
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name, options in _TAKEN_BY.items():
+            for option in options:
+                if name != self.name and getattr(self, option) != type(self).model_fields[option].default:
+                    raise ValueError(f'{option} is an option of "{name}", not of "{self.name}"')
+        return self
+
+
+_TAKEN_BY = {"balanced": ("balance",), "pk": ("people", "pictures")}
 
 
 class EmbedderConfig(RunConfig):
     """Defaults are the recipe of the default bundle; a TOML file overrides what it names."""
 
+    backbone: str = "mobilefacenet"
     dimension: int = Field(128, ge=16, le=1024)
-    batch: int = Field(64, ge=2)
+    batch: int = Field(64, ge=2)  # faces a step and process
+    micro_batch: int | None = Field(None, ge=2)  # faces that go through at once; None: all of them
     epochs: float = Field(12, gt=0)
-    decay_epochs: float = Field(3, ge=0)  # at the end of `epochs`; the plateau before it can be prolonged
-    warmup_steps: int = Field(200, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule(warmup=200)
     ema: float = Field(0.998, ge=0, lt=1)
-    arcface_weight: float = Field(0.5, ge=0)
-    arcface_scale: float = Field(32.0, gt=0)
-    arcface_margin: float = Field(0.3, ge=0, lt=1.5)
-    distillation_weight: float = Field(20.0, ge=0)
     max_gradient_norm: float = Field(20.0, gt=0)
+    head: HeadLoss = HeadLoss()
+    metric: MetricLosses = MetricLosses()
+    distillation: Distillation = Distillation()
+    sampling: Sampling = Sampling()
+    augmentation: Augmentation = Augmentation()
     checkpoint_steps: int = Field(100, ge=1)
     evaluate_steps: int = Field(540, ge=1)
-    seed: int = 7
+    seed: int = Field(7, ge=0)
     threads: int = Field(1, ge=1)
+    workers: int = Field(0, ge=0)  # processes that prepare batches; 0: none beside the training
     compile: bool = True
+
+    @property
+    def distilled(self) -> bool:
+        return self.distillation.used
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in BACKBONES:
+            raise ValueError(f"backbone {name!r} is unknown; known are {', '.join(BACKBONES)}")
+        return name
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        sampling, distillation = self.sampling, self.distillation
+        if not (self.head.weight or self.metric.triplet or distillation.weight or distillation.relational):
+            raise ValueError(
+                "head, triplet and distillation all have weight 0: nothing tells people apart (hints end after "
+                "hint_steps, and the centre loss alone draws all faces to one place)"
+            )
+        if sampling.name == "pk" and self.batch != sampling.people * sampling.pictures:
+            raise ValueError(
+                f"batch {self.batch} is not people × pictures = {sampling.people} × {sampling.pictures}"
+            )
+        if self.metric.triplet and sampling.name != "pk":
+            raise ValueError('triplets need several pictures of a person in a batch: sampling.name = "pk"')
+        if self.metric.triplet and self.fewest <= sampling.pictures:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} leaves batches of {self.fewest} faces, one person's "
+                f"{sampling.pictures}: triplets need two people"
+            )
+        if self.fewest < (3 if distillation.relational else 2):
+            raise ValueError(
+                f"micro_batch {self.micro_batch} cuts a batch of {self.batch} down to {self.fewest}: batch "
+                "normalisation needs two faces, and relational distillation three"
+            )
+        if distillation.forced_steps > distillation.hint_steps:
+            raise ValueError("forced_steps are the first of hint_steps: not more of them")
+        if distillation.hint_steps and self.backbone != "mobilefacenet":
+            raise ValueError('hints are layers of the reference MobileFaceNet: backbone = "mobilefacenet"')
+        return self
+
+    @property
+    def fewest(self) -> int:
+        """Faces in the smallest micro-batch of a step."""
+        parts = -(-self.batch // (self.micro_batch or self.batch))
+        return self.batch // parts
