@@ -37,6 +37,7 @@ bench: $(VENV)/.dev ## every benchmark; results go to benchmarks/results
 	$(PY) -m benchmarks.gallery
 	$(PY) -m benchmarks.embedder_backends
 	$(PY) -m benchmarks.pipeline
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.training_throughput
 
 soak: $(VENV)/.dev ## 20,000 identify calls with pictures of many sizes; fails if memory grows by more than 5 %
 	$(PY) -m benchmarks.soak

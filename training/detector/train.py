@@ -1,7 +1,7 @@
 """One detector run, read downwards: photographs → student → steps → selection → checkpoint.
 
     python -m training.detector.train --config training/configs/detector.toml --run runs/detector/default
-    torchrun --nproc-per-node 8 -m training.detector.train …
+    torchrun --nproc-per-node 8 -m -- training.detector.train …
 
 Stopped at any moment (Ctrl-C ends with a checkpoint), the same command goes on from there. `--epochs` shortens or
 lengthens a run: the decay is the last share of it, so a run that has passed that share's start decays at once.
