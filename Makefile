@@ -69,4 +69,5 @@ $(VENV)/.serve: pyproject.toml $(CONSTRAINTS) | $(PY)
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(PY)
 	@echo "installing what serving, training and developing need (a few minutes)"
 	@$(PIP) -e '.[cpu,training,dev]'
+	@$(PIP) --no-deps facenet-pytorch==2.5.3 # its MTCNN weights alone: what it asks for would replace torch
 	@touch $(VENV)/.serve $@
