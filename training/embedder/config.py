@@ -12,6 +12,8 @@ from training.embedder.backbones import BACKBONES
 from training.embedder.margins import margin
 from training.loop.schedule import Schedule
 
+HINTED = ("mobilefacenet", "mobilefacenet_quick")  # backbones whose blocks are the reference embedder's
+
 
 class Optimiser(RunConfig):
     """AdamW, or SGD with momentum; slopes, scales and biases do not decay."""
@@ -172,8 +174,10 @@ class EmbedderConfig(RunConfig):
             )
         if distillation.forced_steps > distillation.hint_steps:
             raise ValueError("forced_steps are the first of hint_steps: not more of them")
-        if distillation.hint_steps and self.backbone != "mobilefacenet":
-            raise ValueError('hints are layers of the reference MobileFaceNet: backbone = "mobilefacenet"')
+        if distillation.hint_steps and self.backbone not in HINTED:
+            raise ValueError(
+                f"hints are layers of the reference MobileFaceNet: backbone is one of {', '.join(HINTED)}"
+            )
         return self
 
     @property

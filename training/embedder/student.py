@@ -97,6 +97,33 @@ class Student:
         checkpoint.restore_rng(state["rng"])
         self.step = int(state["step"])
 
+    def begin_from(self, source: Path) -> str:
+        """Take another run's averaged weights wherever name and shape agree, its class centres too; still step 0.
+
+        For finer training and for a changed architecture. Returns what was taken, in words. Raises
+        UnreadableCheckpoint where less than half agrees.
+        """
+        state = checkpoint.load(source)
+        if state.get("kind") != "embedder":
+            raise checkpoint.UnreadableCheckpoint(f"{source} is not an embedder's checkpoint")
+        own = self.model.state_dict()
+        taken = {
+            name: of for name, of in state["average"].items() if name in own and own[name].shape == of.shape
+        }
+        if 2 * len(taken) < len(own):
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} shares {len(taken)} of {len(own)} tensors with this backbone: begin from another run"
+            )
+        for model in (self.model, self.average):
+            model.load_state_dict({**own, **taken})
+        centres = state["head"]["weight"]
+        rows = self.partial.classes if self.partial else range(len(self.head.weight))
+        alike = centres.shape[1:] == self.head.weight.shape[1:] and len(centres) >= rows.stop
+        if alike:
+            with torch.no_grad():
+                self.head.weight.copy_(centres[rows.start : rows.stop])
+        return f"begins with {len(taken)} of {len(own)} tensors {'and the class centres ' * alike}of {source}"
+
 
 def _same_kind(state: dict[str, Any], optimiser: Optimizer, source: Path) -> None:
     of = ["adamw" if "betas" in group else "sgd" for group in (*state["param_groups"], optimiser.defaults)]

@@ -87,8 +87,11 @@ def train(
     validation: Faces,
     teacher: Teacher | None = None,
     world: World = ALONE,
+    begin: Path | None = None,
 ) -> Path:
     """Train to the end of `config.epochs`, resuming `run`. Returns the path of the last checkpoint.
+
+    begin: another run's checkpoint, whose weights a new run starts with (see `Student.begin_from`).
 
     A checkpoint of step n holds all that n steps did, validation included: what was stopped within it is done again.
     Raises BadData, BadConfig, UnreadableCheckpoint, Diverged, LoaderFailed, and OSError for a full disk; whichever it
@@ -106,8 +109,11 @@ def train(
     student, last = training.student, run / "last.pt"
     if world.first:
         checkpoint.clear_partials(run)
+    begun = ""
     if last.is_file():
         student.restore(last)
+    elif begin:
+        begun = student.begin_from(begin)
     if not alike(student.step, world):
         raise BadConfig(
             f"the processes see different checkpoints: {run} has to be a folder that all of them share"
@@ -122,7 +128,7 @@ def train(
         tracked(training, run, total) as tracker,
         Prefetch(make, student.step, stop=total, workers=config.workers) as batches,
     ):
-        for line in remarks(training, faces, total):
+        for line in (*([begun] if begun else []), *remarks(training, faces, total)):
             tracker.say(line)
         student.model.train()
         stopping = False
@@ -417,7 +423,7 @@ def _run(asked: argparse.Namespace) -> None:
         teacher = _teacher(config, asked.teacher, world)
         faces, validation = _splits(asked.faces)
         if not asked.find_rate:
-            train(config, asked.run, faces, validation, teacher, world)
+            train(config, asked.run, faces, validation, teacher, world, asked.begin_from)
             return
         rate = find_rate(config, asked.run, faces, teacher, world)
         if world.first:
@@ -448,6 +454,9 @@ def _parser() -> argparse.ArgumentParser:
         "--teacher",
         type=Path,
         help="for distillation: a run's checkpoint (.pt) or an embedder's graph (default: the reference embedder)",
+    )
+    parser.add_argument(
+        "--begin-from", type=Path, help="another run's checkpoint whose weights a new run starts with"
     )
     parser.add_argument(
         "--find-rate", action="store_true", help="sweep the learning rate instead of training"

@@ -15,6 +15,7 @@ from training.embedder.backbones.cost import macs, parameters
 # parameters in the next file. mbf: InsightFace's get_mbf(512). IResNet: arcface_torch's models, counted layer by layer.
 PUBLISHED = [
     ("mobilefacenet", 128, "1.00", "0.221"),
+    ("mobilefacenet_quick", 128, "1.00", "0.221"),  # the paper's but for 1,792 slopes
     ("mbf", 512, "2.06", "0.4375"),
     ("iresnet18", 512, "24.03", "2.610"),
     ("iresnet34", 512, "34.14", "4.460"),
@@ -79,7 +80,9 @@ def test_the_embedding_keeps_its_length(name: str) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(BadConfig, match=r"'resnet50' is unknown.*mobilefacenet, mbf, iresnet18"):
+    with pytest.raises(
+        BadConfig, match=r"'resnet50' is unknown.*mobilefacenet, mobilefacenet_quick, mbf, iresnet18"
+    ):
         backbone("resnet50", 128)
 
 

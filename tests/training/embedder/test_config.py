@@ -27,7 +27,10 @@ def read(folder: Path, text: str) -> EmbedderConfig:
         ("epochs =", "not valid TOML"),
         ("device = 'tpu'", "device: .*'cuda'"),
         ("precision = 'int8'", "precision: .*'bf16'"),
-        ("backbone = 'resnet50'", "backbone: .*'resnet50' is unknown; known are mobilefacenet, mbf"),
+        (
+            "backbone = 'resnet50'",
+            "backbone: .*'resnet50' is unknown; known are mobilefacenet, mobilefacenet_quick, mbf",
+        ),
         ("head = { name = 'arcfase' }", "head: .*'arcfase' is unknown; known are arcface, cosface"),
         ("head = { options = { margins = 0.3 } }", "head: .*arcface has no option margins; it has scale"),
         ("head = { options = { margin = 3.0 } }", "head: .*margin must lie in 0 … 1.57.*got 3.0"),

@@ -8,7 +8,7 @@ from torch import nn
 
 from training.embedder.backbones.cost import macs
 from training.embedder.backbones.depthwise import GlobalDepthwise, StridedDepthwise
-from training.embedder.backbones.mobilefacenet import MobileFaceNet, mbf
+from training.embedder.backbones.mobilefacenet import MobileFaceNet, mbf, quick
 
 
 def test_it_stores_the_paper_s_0_99_million_numbers() -> None:
@@ -99,3 +99,16 @@ def test_with_frozen_statistics_training_and_serving_are_one_function() -> None:
 def test_the_embedding_leaves_bf16_autocast_in_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         assert MobileFaceNet(16).eval()(torch.zeros(1, 3, 112, 112)).dtype == torch.float32
+
+
+def test_the_quick_one_has_relu_where_maps_are_large_and_the_same_weights_otherwise() -> None:
+    paper, quickly = MobileFaceNet().state_dict(), quick().state_dict()
+    assert set(quickly) < set(paper)
+    gone = set(paper) - set(quickly)
+    assert {name.rsplit(".", 2)[0].split(".layers")[0] for name in gone} == {
+        "stem.0",
+        "stem.1",
+        *(f"blocks.{block}" for block in range(6)),
+    }
+    assert all(paper[name].ndim == 1 for name in gone)  # slopes alone
+    assert all(quickly[name].shape == paper[name].shape for name in quickly)

@@ -237,3 +237,26 @@ def test_a_state_of_the_right_form_is_left_alone(drawn_faces: Faces) -> None:
     before = dict(state["head"])
     spread_out(state)
     assert state["head"] == before
+
+
+def test_a_new_run_may_begin_with_another_s_average_and_centres(tmp_path: Path, drawn_faces: Faces) -> None:
+    source = written(tmp_path, tiny(), drawn_faces)
+    kept = checkpoint.load(source)
+    student = build(tiny(backbone="tiny-normalised", seed=9), drawn_faces)
+    said = student.begin_from(source)
+    assert student.step == 0
+    for model in (student.model, student.average):
+        for name, value in kept["average"].items():
+            assert torch.equal(model.state_dict()[name], value)
+    assert torch.equal(student.head.weight, kept["head"]["weight"])
+    ours = len(student.model.state_dict())
+    assert f"{len(kept['average'])} of {ours} tensors and the class centres" in said
+
+
+def test_a_run_does_not_begin_with_what_it_hardly_shares(tmp_path: Path, drawn_faces: Faces) -> None:
+    source = written(tmp_path, tiny(), drawn_faces, average={"hidden.bias": torch.zeros(24)})
+    with pytest.raises(UnreadableCheckpoint, match="shares 1 of"):
+        build(tiny(), drawn_faces).begin_from(source)
+    checkpoint.save(source, {"kind": "detector"})
+    with pytest.raises(UnreadableCheckpoint, match="not an embedder's"):
+        build(tiny(), drawn_faces).begin_from(source)

@@ -9,10 +9,11 @@ from torch import nn
 
 from training.config import BadConfig
 from training.embedder.backbones.iresnet import BLOCKS, IResNet
-from training.embedder.backbones.mobilefacenet import MobileFaceNet, mbf
+from training.embedder.backbones.mobilefacenet import MobileFaceNet, mbf, quick
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "mobilefacenet": MobileFaceNet,
+    "mobilefacenet_quick": quick,
     "mbf": mbf,
     **{f"iresnet{depth}": partial(IResNet, depth=depth) for depth in BLOCKS},
 }
