@@ -12,6 +12,7 @@ from bundle.decode import AnchorLayout
 from training.config import RunConfig
 from training.detector.backbones import BACKBONES, options_of
 from training.detector.losses import BoxLoss
+from training.loop.optimiser import Optimiser
 from training.loop.schedule import Schedule
 
 TEACHER_STRIDES = (8, 16, 32)
@@ -66,20 +67,6 @@ class Backbone(RunConfig):
         if min(*self.widths, *self.depths) < 1:
             raise ValueError("widths and depths are positive")
         return self
-
-
-class Optimiser(RunConfig):
-    """AdamW, or SGD with Nesterov momentum; scales and biases do not decay."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
-
-    @property
-    def states(self) -> int:
-        """Numbers that are remembered for each weight."""
-        return 2 if self.name == "adamw" else 1
 
 
 class Assignment(RunConfig):

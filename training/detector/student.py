@@ -14,7 +14,6 @@ from training.detector.backbones import backbone
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet
 from training.loop import checkpoint
-from training.loop.decay import parameter_groups
 from training.loop.distributed import ALONE, World, broadcast
 from training.loop.precision import Precision
 
@@ -95,15 +94,5 @@ def build(config: DetectorConfig, world: World = ALONE) -> Student:
     broadcast(model, world)
     average.load_state_dict(model.state_dict())
     return Student(
-        model, average.eval(), _optimiser(config, model), Precision(config.precision, world.device)
-    )
-
-
-def _optimiser(config: DetectorConfig, model: RetinaNet) -> Optimizer:
-    asked = config.optimiser
-    groups = parameter_groups(asked.weight_decay, model)
-    if asked.name == "adamw":
-        return torch.optim.AdamW(groups, lr=asked.learning_rate)
-    return torch.optim.SGD(
-        groups, lr=asked.learning_rate, momentum=asked.momentum, nesterov=asked.momentum > 0
+        model, average.eval(), config.optimiser.of(model), Precision(config.precision, world.device)
     )

@@ -10,29 +10,10 @@ from training.config import BadConfig, RunConfig
 from training.data.augment import Augmentation
 from training.embedder.backbones import BACKBONES
 from training.embedder.margins import margin
+from training.loop.optimiser import Optimiser
 from training.loop.schedule import Schedule
 
 HINTED = ("mobilefacenet", "mobilefacenet_quick")  # backbones whose blocks are the reference embedder's
-
-
-class Optimiser(RunConfig):
-    """AdamW, or SGD with momentum; slopes, scales and biases do not decay."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
-
-    @property
-    def states(self) -> int:
-        """Numbers that are remembered for each weight."""
-        return 2 if self.name == "adamw" else 1
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.name == "adamw" and self.momentum != type(self).model_fields["momentum"].default:
-            raise ValueError('momentum is an option of "sgd", adamw has none')
-        return self
 
 
 class HeadLoss(RunConfig):

@@ -19,7 +19,6 @@ from training.embedder.margins import Head, margin
 from training.embedder.metric_losses import CentreLoss
 from training.embedder.partial_fc import PartialFC, RowAdamW, RowSGD
 from training.loop import checkpoint
-from training.loop.decay import parameter_groups
 from training.loop.distributed import ALONE, World, broadcast
 from training.loop.precision import Precision
 
@@ -210,7 +209,7 @@ def build(
         average.eval(),
         head,
         centres,
-        _optimiser(config, *modules),
+        config.optimiser.of(*modules),
         _row_optimiser(config, head) if partial else None,
         Precision(config.precision, world.device),
     )
@@ -229,14 +228,6 @@ def _start_at(head: Head | PartialFC, targets: torch.Tensor, label: torch.Tensor
     centroids = torch.zeros(identities, targets.shape[1]).index_add_(0, label, targets)
     rows = head.classes if isinstance(head, PartialFC) else range(identities)
     head.weight.copy_(F.normalize(centroids)[rows.start : rows.stop])
-
-
-def _optimiser(config: EmbedderConfig, *modules: nn.Module) -> Optimizer:
-    asked = config.optimiser
-    groups = parameter_groups(asked.weight_decay, *modules)
-    if asked.name == "adamw":
-        return torch.optim.AdamW(groups, lr=asked.learning_rate)
-    return torch.optim.SGD(groups, lr=asked.learning_rate, momentum=asked.momentum)
 
 
 def _row_optimiser(config: EmbedderConfig, head: nn.Module) -> Optimizer:

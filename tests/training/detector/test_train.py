@@ -23,7 +23,7 @@ from training.data.jpeg_cache import cached
 from training.data.photographs import Photograph
 from training.data.scenes import draw_scene
 from training.detector import train as run
-from training.detector.config import Backbone, DenseTeaching, DetectorConfig, Losses, Optimiser
+from training.detector.config import Backbone, DenseTeaching, DetectorConfig, Losses
 from training.detector.dataset import Batch, Photographs, batch_of, keep
 from training.detector.student import build, model_of
 from training.detector.teacher import Answers
@@ -32,6 +32,7 @@ from training.loop import checkpoint
 from training.loop.diagnosis import Diverged
 from training.loop.distributed import ALONE, start
 from training.loop.imitation import channel_scales
+from training.loop.optimiser import Optimiser
 from training.loop.schedule import Schedule
 
 STEPS = 9  # of SMALL on twelve photographs

@@ -24,8 +24,8 @@ from training.embedder.student import Student, build, gather_up, spread_out
 from training.embedder.train import prepare, train_step
 from training.loop import checkpoint
 from training.loop.checkpoint import UnreadableCheckpoint
-from training.loop.decay import parameter_groups
 from training.loop.distributed import ALONE, World
+from training.loop.optimiser import parameter_groups
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 SAMPLED = {"weight": 1.0, "sample_rate": 0.5}

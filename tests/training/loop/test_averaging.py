@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.loop.averaging import follow
-from training.loop.decay import parameter_groups
+from training.loop.optimiser import parameter_groups
 
 
 def constant(value: float) -> nn.Module:
