@@ -158,6 +158,7 @@ def parity_gate(rungs: Sequence[Rung], failure: str = "") -> Gate:
 
 def _floor(verdict: Verdict) -> Gate:
     got = "not assessed" if verdict.measured is None else f"{verdict.measured:.4g}"
+    got = f"{got}, the floor is {verdict.asked:g}"
     return Gate(f"floor: {verdict.floor}", verdict.holds, got, verdict.measured, verdict.asked)
 
 

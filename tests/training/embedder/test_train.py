@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.embedder.tiny import STILL, Colours, Tiny, know_tiny, tiny
-from tests.training.ranks import on_ranks
+from tests.training.ranks import FOLDER, on_ranks
 from training.config import REPOSITORY, BadConfig
 from training.data.identities import BadData, Faces, load_faces
 from training.data.sampling import PK
@@ -519,7 +519,7 @@ def some_faces() -> Faces:
 
 def train_on_ranks() -> dict[str, Any]:
     """What a rank does in the test below; its folder is the working folder of the test."""
-    folder = Path(os.environ["FACET_TEST_FOLDER"])
+    folder = Path(os.environ[FOLDER])
     know_tiny()
     run.peak_flops = lambda device, dtype: 1e9
     tracking._tensorboard = lambda run, initial: None
@@ -573,10 +573,7 @@ def failed_by_the_first(config: EmbedderConfig, folder: Path, faces: Faces, worl
     return "not failed"
 
 
-def test_two_processes_are_together_what_one_is_with_twice_the_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FACET_TEST_FOLDER", str(tmp_path))
+def test_two_processes_are_together_what_one_is_with_twice_the_batch(tmp_path: Path) -> None:
     faces = some_faces()
     one = checkpoint.load(train(comparable(), tmp_path / "one", faces, faces, Colours()))
     train(comparable(), tmp_path / "one, then two", faces, faces, Colours())
