@@ -158,8 +158,10 @@ def test_tail_bounds_hold_the_tail_and_widen() -> None:
 def test_real_faces_give_a_calibration_that_keeps_its_promise_on_held_out_people(datasets: Path) -> None:
     from training.data.identities import load_faces
     from training.embedder.distillation import ReferenceEmbedder
+    from training.evaluation.calibration_set import CalibrationSet
     from training.evaluation.one_person import one_person_pairs
-    from training.evaluation.promise import CalibrationSet, held_out_fmr, simulate_identification
+    from training.evaluation.promise import held_out_fmr
+    from training.evaluation.simulation import simulate_identification
 
     faces = load_faces(datasets / "faces", "calibration")
     embedding = ReferenceEmbedder(datasets / "reference" / "MobileFaceNet.onnx").embed(faces.crops())
@@ -167,5 +169,5 @@ def test_real_faces_give_a_calibration_that_keeps_its_promise_on_held_out_people
     people = CalibrationSet(embedding, faces.identity, faces.family, excluded)
     for check in held_out_fmr(people, rates=(1e-2, 1e-3, 1e-4), repeats=5):
         assert check["promised"] / 2 < check["realised"] < check["promised"] * 2
-    for check in simulate_identification(people, persons=100, rates=(0.1, 0.03), repeats=10):
+    for check in simulate_identification(people, galleries=(100,), rates=(0.1, 0.03), repeats=10):
         assert check["realised"] < check["promised"] * 1.3
