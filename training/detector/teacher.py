@@ -58,10 +58,19 @@ class Teacher:
             _any_size(path, layers), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
+        self._units = [1.0] * len(layers)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def scales(self, crops: np.ndarray) -> list[Tensor]:
-        """`channel_scales` of the layers over some crops, uint8 [n, side, side, 3] RGB."""
+        """`channel_scales` of the layers over some crops, uint8 [n, side, side, 3] RGB.
+
+        From here on a layer's features come in units of their root mean square over these crops: a trained graph's may
+        be a tenth of what our layers begin with (0.07 at stride 32 of SCRFD-2.5G), and an optimiser whose steps have
+        one length for all weights takes a thousand of them to come down.
+        """
+        self._units = [1.0] * len(self.layers)
+        lengths = [float(of.float().square().mean().sqrt()) for of in self.ask(crops).features]
+        self._units = [1 / max(of, 1e-6) for of in lengths]
         return channel_scales(self.ask(crops).features) if self.layers else []
 
     def ask(self, crops: np.ndarray) -> Answers:
@@ -71,10 +80,10 @@ class Teacher:
             torch.from_numpy(np.stack(of)) for of in zip(*(row[:3] for row in rows), strict=True)
         )
         features = [
-            torch.from_numpy(np.concatenate(of))
+            torch.from_numpy(np.concatenate(of) * np.float32(unit))
             .to(torch.bfloat16)
             .contiguous(memory_format=torch.channels_last)
-            for of in zip(*(row[3] for row in rows), strict=True)
+            for *of, unit in zip(*(row[3] for row in rows), self._units, strict=True)
         ]
         return Answers(scores, boxes, points, features)
 

@@ -79,6 +79,8 @@ def test_its_layers_come_along_where_they_are_named(graph: Path) -> None:
     features = teacher.ask(crops).features
     assert [tuple(of.shape) for of in features] == [(2, 3, 8, 8), (2, 3, 4, 4), (2, 3, 2, 2)]
     assert [len(of) for of in teacher.scales(crops)] == [3, 3, 3]
+    for of in teacher.ask(crops).features:  # from now on in units of what they were on these crops
+        assert of.float().square().mean().item() == pytest.approx(1, rel=0.02)
     with pytest.raises(BadData, match="has no tensor 'absent'"):
         Teacher(graph, ("absent",))
 
