@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks.load import HEAD_END, picture_of
 from bundle.align import align
-from bundle.decode import detections
 from bundle.folder import Bundle, open_bundle
 from bundle.preprocess import Letterbox, canvas_for, letterbox
+from bundle.views import View, faces_in, views
 
 BODY = b'{"decision":"match"}'
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
@@ -95,20 +95,23 @@ class BareLoop:
         spec = manifest.detector if role == "detector" else manifest.embedder
         return self.bundle.file(made[0] if made else spec.file)
 
-    def prepare(self, data: bytes) -> tuple[np.ndarray, np.ndarray, Letterbox]:
-        """(picture, canvas, how it lies on it)."""
+    def prepare(self, data: bytes) -> tuple[np.ndarray, tuple[View, ...], Letterbox]:
+        """(picture, the views of its canvas, how it lies on the canvas)."""
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         canvas, placed = letterbox(
             picture, canvas_for(picture.shape[1], picture.shape[0], self.spec.canvases)
         )
-        return picture, canvas, placed
+        return picture, views(canvas, self.spec), placed
 
     def crop(
-        self, picture: np.ndarray, placed: Letterbox, outputs: Sequence[np.ndarray], size: tuple[int, int]
+        self,
+        picture: np.ndarray,
+        seen: Sequence[View],
+        placed: Letterbox,
+        outputs: Sequence[Sequence[np.ndarray]],
     ) -> np.ndarray | None:
-        """The aligned crop of the largest face, or None."""
-        spec = self.spec
-        found = detections(*outputs, *size, spec.anchors, spec.min_score, spec.nms_iou, spec.top_k)
+        """The aligned crop of the largest face, or None. outputs: of each view."""
+        found = faces_in(seen, outputs, self.spec, self.spec.min_score)
         if not len(found.scores):
             return None
         sides = found.boxes[:, 2:] - found.boxes[:, :2]
@@ -118,11 +121,12 @@ class BareLoop:
         """Identify a batch. Returns how many faces were found."""
         prepared = [self.prepare(data) for data in pictures]
         crops: list[np.ndarray] = []
-        for shape in {canvas.shape for _, canvas, _ in prepared}:
-            group = [entry for entry in prepared if entry[1].shape == shape]
-            outputs = self.detector(np.stack([canvas for _, canvas, _ in group]))
-            for i, (picture, _, placed) in enumerate(group):
-                crop = self.crop(picture, placed, [of[i] for of in outputs], (shape[1], shape[0]))
+        for shape in {seen[0].pixels.shape for _, seen, _ in prepared}:
+            group = [entry for entry in prepared if entry[1][0].pixels.shape == shape]
+            each = zip(*(seen for _, seen, _ in group), strict=True)  # a view of every picture at a time
+            outputs = [self.detector(np.stack([view.pixels for view in of])) for of in each]
+            for i, (picture, seen, placed) in enumerate(group):
+                crop = self.crop(picture, seen, placed, [[rows[i] for rows in of] for of in outputs])
                 if crop is not None:
                     crops.append(crop)
         if crops:

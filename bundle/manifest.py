@@ -54,6 +54,7 @@ class DetectorSpec(_Strict):
     canvases: tuple[tuple[Pixels, Pixels], ...] = Field(
         default=((640, 480), (480, 640)), min_length=1
     )  # (w, h)
+    near_scale: float = Field(default=0.25, ge=0, le=0.5)  # of a canvas's small copy (see views.py); 0: none
     min_score: Share = 0.5
     nms_iou: Share = 0.4
     top_k: int = Field(default=400, ge=1)

@@ -19,6 +19,7 @@ import numpy as np
 
 from bundle.folder import Bundle, BundleError, BundleMissing, open_bundle
 from bundle.manifest import Manifest
+from bundle.views import shapes as shapes_of
 from service.auth import ApiKeys, Authenticator, FirstKey, first_start
 from service.config import Settings
 from service.errors import FacetError, StartFailed
@@ -248,7 +249,7 @@ async def warm_up(engines: Engines, manifest: Manifest) -> None:
     Raises `StartFailed`: a bundle that does not run here must not wait for the first caller to say so.
     """
     crop = manifest.embedder.crop
-    shapes = [(engines.detector, (height, width)) for width, height in manifest.detector.canvases]
+    shapes = [(engines.detector, (height, width)) for width, height in shapes_of(manifest.detector)]
     shapes.append((engines.embedder, (crop, crop)))
     deadline = time.monotonic() + WARM_UP_S
     try:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from bundle import sentinel
 from bundle.folder import Bundle
+from bundle.views import VIEWS
 from service.config import BackendKind
 from service.errors import StartFailed
 from service.inference.backend import Backend, Model, open_backend
@@ -67,7 +68,15 @@ def open_engines(
     batch = max_batch or (GPU_BATCH if detector.name in ("cuda", "tensorrt") else CPU_BATCH)
     shared = Lanes(lanes)
     return Engines(
-        Engine("detector", detector, shared, metrics, limit=queue_limit, max_batch=batch, stage=0),
+        Engine(
+            "detector",
+            detector,
+            shared,
+            metrics,
+            limit=queue_limit * VIEWS,
+            max_batch=batch,
+            stage=0,
+        ),
         Engine(
             "embedder",
             embedder,

@@ -91,6 +91,8 @@ def _jpeg(data: bytes) -> Header:
         (length,) = struct.unpack_from(">H", data, at + 2)
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 5)
+            if data[at + 9] not in (1, 3, 4):
+                raise InvalidImage(f"the JPEG has {data[at + 9]} channels: save it in grey, colour or CMYK")
             size = (width, height)
         elif marker == 0xE1 and not turned and data[at + 4 : at + 10] == b"Exif\0\0":
             turned = orientation(data[at + 4 : at + 2 + length])

@@ -1,4 +1,4 @@
-"""The way of one picture: bytes → pixels → detector → faces → crops → embedder → vectors.
+"""The way of one picture: bytes → pixels → canvas → views → detector → faces → crops → embedder → vectors.
 
 Three hops off the event loop a picture (prepare, locate, and each engine's own), none a face. What leaves here was
 computed from the caller's own bytes alone: nothing is kept between pictures.
@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.align import align
-from bundle.decode import Detections, detections
+from bundle.decode import Detections
 from bundle.folder import Bundle
 from bundle.manifest import DetectorSpec
 from bundle.preprocess import Letterbox, canvas_for, letterbox
+from bundle.views import View, faces_in, views
 from service.errors import Internal, InvalidParameter
 from service.gallery.snapshot import UNIT_TOLERANCE
 from service.inference.engine import Engine, Output
@@ -44,8 +45,8 @@ _WARP_SIDE = 32_000
 @dataclass(frozen=True, slots=True, eq=False)
 class _Prepared:
     picture: Picture
-    canvas: Crop
-    placed: Letterbox
+    views: tuple[View, ...]  # of the canvas
+    placed: Letterbox  # the picture on the canvas
     digest: str | None
 
 
@@ -170,16 +171,24 @@ class Pipeline:
                 lambda: _prepare(data, header, self._spec, digest), done=holding.enter()
             )
             clock.add("decode", waited + prepared.waited_s, prepared.ran_s)
-            output = await self._detector.submit(prepared.value.canvas, deadline)
-            clock.add("detect", output.waited_s, output.ran_s)
+            outputs = await self._detect(prepared.value.views, deadline, clock)
             located = await self.pool.run(
-                lambda: _faces(prepared.value, output, self._spec, min_score, which), done=holding.enter()
+                lambda: _faces(prepared.value, outputs, self._spec, min_score, which), done=holding.enter()
             )
             clock.add("align", located.waited_s, located.ran_s)
         finally:
             holding.leave()
         picture = prepared.value.picture
         return located.value, ImageSize(picture.width, picture.height), prepared.value.digest
+
+    async def _detect(self, seen: Sequence[View], deadline: float, clock: _Clock) -> list[Output]:
+        """The detector's rows for each view, which may run side by side, each with others' of its shape."""
+        asked = time.monotonic()
+        outputs = await together([self._detector.submit(view.pixels, deadline) for view in seen])
+        took = time.monotonic() - asked
+        ran = min(took, sum(of.ran_s for of in outputs))  # one view waits while the other runs: not twice
+        clock.add("detect", took - ran, ran)
+        return outputs
 
     async def _vectors(self, crops: Sequence[Crop], deadline: float, clock: _Clock) -> list[Floats]:
         """One unit vector a crop, in order; a few at a time, so that a crowd leaves room for others."""
@@ -233,18 +242,14 @@ def _prepare(data: bytes, header: Header, spec: DetectorSpec, digest: bool) -> _
     picture = decode(data, header)
     size = canvas_for(picture.width, picture.height, spec.canvases)
     canvas, placed = letterbox(picture.rgb, size)
-    return _Prepared(picture, canvas, placed, picture.digest() if digest else None)
+    return _Prepared(picture, views(canvas, spec), placed, picture.digest() if digest else None)
 
 
 def _faces(
-    prepared: _Prepared, output: Output, spec: DetectorSpec, min_score: float, which: Which
+    prepared: _Prepared, outputs: Sequence[Output], spec: DetectorSpec, min_score: float, which: Which
 ) -> _Located:
     """The faces of one picture from the detector's rows, largest first."""
-    scores, deltas, offsets = output.rows
-    height, width = prepared.canvas.shape[:2]
-    found = detections(
-        scores, deltas, offsets, width, height, spec.anchors, min_score, spec.nms_iou, spec.top_k
-    )
+    found = faces_in(prepared.views, [of.rows for of in outputs], spec, min_score)
     picture, located = prepared.picture, _Located([], [])
     for box, landmarks, score in _largest_first(found, prepared.placed, picture):
         try:

@@ -43,6 +43,10 @@ def test_plain_fields_make_a_manifest_that_survives_json() -> None:
     assert manifest.detector.canvases == ((640, 480), (480, 640))
 
 
+def test_a_manifest_that_is_older_than_the_small_copy_has_one() -> None:
+    assert parsed(whole()).detector.near_scale == 0.25
+
+
 def put(*path: str | int, value: Any) -> Callable[[Fields], None]:
     def change(of: Fields) -> None:
         for step in path[:-1]:
@@ -71,6 +75,8 @@ def put(*path: str | int, value: Any) -> Callable[[Fields], None]:
         (put("detector", "min_score", value=1.5), "detector.min_score"),
         (put("detector", "canvases", value=[]), "detector.canvases"),
         (put("detector", "canvases", value=[[640, 481]]), "multiples of 32"),
+        (put("detector", "near_scale", value=0.6), "detector.near_scale"),
+        (put("detector", "near_scale", value=-0.1), "detector.near_scale"),
         (put("detector", "file", value="other.onnx"), "other.onnx"),
         (put("detector", "file", value="a/b.onnx"), "detector.file"),
         (put("detector", "file", value="embedder.onnx"), "one file"),

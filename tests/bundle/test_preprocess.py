@@ -95,6 +95,7 @@ def test_lying_pictures_lie_and_standing_ones_stand(width: int, height: int, can
         (np.zeros((4, 4, 3), np.float32), "uint8"),
         (np.zeros((4, 4), np.uint8), "shape"),
         (np.zeros((4, 4, 4), np.uint8), "shape"),
+        (np.zeros((4, 4, 2), np.uint8), "shape"),  # grey and alpha
         (np.zeros((0, 4, 3), np.uint8), "shape"),
         ([[1, 2, 3]], "uint8"),
     ],

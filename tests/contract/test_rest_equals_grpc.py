@@ -28,6 +28,7 @@ from service.grpc.generated.facet.v1 import face_service_pb2_grpc as stubs
 from service.grpc.server import create_server
 from service.rest.app import create_app
 from service.rest.errors import STATUSES as REST_STATUSES
+from tests.odd_pictures import grey_and_alpha, jpeg_of_two_channels, one_pixel, strip
 from tests.synthetic_bundle import blank, draw_person, draw_scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -143,6 +144,10 @@ ANSWERED: dict[str, tuple[str, dict[str, Any]]] = {
     "detect the largest": ("detect", {"image": CROWD, "faces": "largest"}),
     "detect at a low score": ("detect", {"image": CROWD, "min_score": 0.02}),
     "detect nobody": ("detect", {"image": NOBODY}),
+    "detect in one pixel": ("detect", {"image": one_pixel()}),
+    "detect in a strip of 12,000 × 90": ("detect", {"image": strip()}),
+    "detect in grey and alpha": ("detect", {"image": grey_and_alpha()}),
+    "identify one pixel": ("identify", {"image": one_pixel()}),
     "embed": ("embed", {"image": CROWD}),
     "verify two pictures": ("verify", {"image_a": PROBE, "image_b": jpeg(draw_person(1, 7))}),
     "verify two people": ("verify", {"image_a": PROBE, "image_b": STRANGER, "fmr": 0.001}),
@@ -161,6 +166,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "detect an empty picture": ("detect", {"image": b""}),
     "detect a text": ("detect", {"image": b"a text, and not a short one"}),
     "detect half a picture": ("detect", {"image": PROBE[:800]}),
+    "detect in a JPEG of two channels": ("detect", {"image": jpeg_of_two_channels()}),
+    "verify one pixel": ("verify", {"image_a": PROBE, "image_b": one_pixel()}),
+    "enroll a strip of 12,000 × 90": ("enroll", {"images": [strip()], "name": "x"}),
     "detect at a score above 1": ("detect", {"image": PROBE, "min_score": 1.5}),
     "detect some faces": ("detect", {"image": PROBE, "faces": "some"}),
     "identify at rate 0": ("identify", {"image": PROBE, "fpir": 0}),

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: one compiled model a shape of batch, one request a lane.
 
 Shapes are compiled as they come, because OpenVINO is slower where a dimension is open; they are few (the bundle's
-canvases times the batch sizes), and one more than `_MAX_SHAPES` is refused instead of compiled.
+canvases and their small copies, times the batch sizes), and one more than `_MAX_SHAPES` is refused, not compiled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ except ImportError:
         "FACET_BACKEND=openvino: openvino is not installed; pip install openvino, or set FACET_BACKEND=auto"
     ) from None
 
-_MAX_SHAPES = 64
+_MAX_SHAPES = 128
 
 
 class OpenVino:

@@ -20,6 +20,7 @@ from PIL import Image
 from service.errors import FacetError, InvalidImage, MissingImage, TooLarge, UnsupportedMedia
 from service.recognition.headers import orientation, read_header
 from service.recognition.images import Limits, Picture, decode, inspect
+from tests.odd_pictures import jpeg_of_two_channels
 
 Pixels = npt.NDArray[np.uint8]
 FORMATS = ["JPEG", "PNG", "WEBP"]
@@ -188,6 +189,11 @@ def test_of_an_animation_the_first_frame_is_taken(form: str) -> None:
 def test_tiny_and_thin_pictures_are_pictures(form: str, size: tuple[int, int]) -> None:
     picture = opened(encoded(np.zeros((size[1], size[0], 3), np.uint8), form))
     assert (picture.width, picture.height) == size
+
+
+def test_a_jpeg_of_two_channels_is_refused_with_what_to_do() -> None:
+    with pytest.raises(InvalidImage, match="2 channels: save it in grey, colour or CMYK"):
+        inspect(jpeg_of_two_channels(), Limits())
 
 
 def test_no_bytes_are_a_missing_picture() -> None:

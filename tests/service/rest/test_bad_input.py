@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.odd_pictures import grey_and_alpha, jpeg_of_two_channels, one_pixel, strip
 from tests.service.rest.conftest import ADMIN_KEY, call
 from tests.synthetic_bundle import blank, draw_person, draw_scene
 
@@ -53,6 +54,7 @@ BAD_PICTURES: dict[str, tuple[bytes, int, str]] = {
     "truncated jpeg": (jpeg()[: len(jpeg()) // 2], 422, "invalid_image"),
     "truncated png": (png(FACE)[: len(png(FACE)) // 2], 422, "invalid_image"),
     "jpeg of three bytes": (b"\xff\xd8\xff", 422, "invalid_image"),
+    "jpeg of two channels": (jpeg_of_two_channels(), 422, "invalid_image"),
     "20,000 x 20,000 png header": (huge_header(), 413, "too_large"),
     "20,000 x 20,000 jpeg header": (huge_jpeg_header(), 413, "too_large"),
 }
@@ -288,6 +290,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
     "webp": lambda: bytes(cv2.imencode(".webp", FACE[..., ::-1])[1]),
     "progressive": lambda: bytes(cv2.imencode(".jpg", FACE[..., ::-1], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]),
     "grey": lambda: png(cv2.cvtColor(FACE, cv2.COLOR_RGB2GRAY)),
+    "grey and alpha": grey_and_alpha,
     "16 bit grey": lambda: png(cv2.cvtColor(FACE, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257),
 }
 
@@ -316,6 +319,27 @@ async def test_no_face_is_an_answer_or_a_refusal_by_verb(client: httpx.AsyncClie
     assert (identified["decision"], identified["person"], identified["faces"]) == ("no_face", None, [])
     refused(await client.post("/v1/verify", files={"image_a": nobody, "image_b": jpeg()}), 422, "no_face")
     details = refused(await client.post("/v1/enroll", files={"images": nobody}), 422, "nothing_accepted")
+    assert details["rejected"] == [{"index": 0, "reason": "no_face"}]
+
+
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [
+        (one_pixel(), (1, 1)),
+        (strip(), (12_000, 90)),
+        (grey_and_alpha(visible=0), draw_person(1).shape[1::-1]),
+    ],
+    ids=["1 x 1", "12,000 x 90", "invisible"],
+)
+async def test_a_picture_in_which_nobody_can_be_seen_is_answered_as_one_without_a_face(
+    client: httpx.AsyncClient, refused: Refused, picture: bytes, size: tuple[int, int]
+) -> None:
+    for verb in ("detect", "embed"):
+        answer = (await client.post(f"/v1/{verb}", content=picture)).json()
+        assert (answer["faces"], answer["image"]) == ([], {"width": size[0], "height": size[1]})
+    assert (await client.post("/v1/identify", content=picture)).json()["decision"] == "no_face"
+    refused(await client.post("/v1/verify", files={"image_a": picture, "image_b": jpeg()}), 422, "no_face")
+    details = refused(await client.post("/v1/enroll", files={"images": picture}), 422, "nothing_accepted")
     assert details["rejected"] == [{"index": 0, "reason": "no_face"}]
 
 
