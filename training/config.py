@@ -28,12 +28,26 @@ Config = TypeVar("Config", bound=RunConfig)
 def read_config(kind: type[Config], path: Path) -> Config:
     """Raises BadConfig with every wrong key and what was expected."""
     try:
-        return kind.model_validate(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
+        return kind.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BadConfig(f"{path}: {wrong}") from error
+        raise BadConfig(f"{path}: {wrong_values(error)}") from error
+
+
+def wrong_values(error: ValidationError) -> str:
+    """Every wrong key and what was expected of it, in one line: "epochs: Input should be greater than 0; …"."""
+    told = []
+    for wrong in error.errors():
+        if wrong["type"] == "extra_forbidden":
+            what = "there is no such key"
+        elif wrong["type"] == "value_error":
+            what = str(wrong["ctx"]["error"])  # a check of our own; the message has "Value error, " before it
+        else:
+            what = wrong["msg"]
+        place = ".".join(map(str, wrong["loc"]))
+        told.append(f"{place}: {what}" if place else what)
+    return "; ".join(told)
 
 
 def datasets() -> Path | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -63,7 +63,8 @@ class Faces:
     similarity: float32 [n] to the identity's own centroid (a low value hints at a wrong label), 1 where unknown;
     source: [n] strings, the set that a face comes from;
     people: [identities] strings by label, the data set's own names, or empty where it has numbers only;
-    left_out: what the files hold and this record lacks, each with the reason.
+    left_out: what the files hold and this record lacks, each with the reason;
+    root: where the set lies, None where it was made in memory.
     """
 
     pictures: np.ndarray
@@ -74,6 +75,7 @@ class Faces:
     source: np.ndarray
     people: np.ndarray = field(default_factory=lambda: np.empty(0, np.str_))
     left_out: tuple[str, ...] = ()
+    root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -139,6 +141,7 @@ def collect(
         source=np.array(source)[rows] if source is not None else np.full(len(chosen), root.name),
         people=np.array([people[who] for who in present.tolist()] if people else [], np.str_),
         left_out=passed_over,
+        root=root,
     )
 
 
@@ -187,14 +190,14 @@ def load_faces(root: Path, split: Split | None = None, *, decoded: int = DECODED
     a picture that the shards lack, and as `collect` does.
     """
     table = read_table(root / "train.csv")
+    identity = _identities(root, table["identity"])
     if split:
-        of_split = read_table(root / "split.csv")
-        within = {who for who, of in zip(of_split["identity"], of_split["split"], strict=True) if of == split}
-        rows = [row for row, who in enumerate(table["identity"]) if who in within]
+        split_of = _split_of(root, table["identity"])
+        rows = [row for row, who in enumerate(table["identity"]) if split_of[who] == split]
         if not rows:
             raise BadData(f"{root}: no face belongs to the split {split!r}")
         table = {column: [values[row] for row in rows] for column, values in table.items()}
-    identity = _identities(root, table["identity"])
+        identity = [identity[row] for row in rows]
     return collect(
         root,
         _placed(root, table["shard"], table["file"]),
@@ -212,20 +215,41 @@ def read_table(path: Path) -> dict[str, list[str]]:
     """The columns of train.csv or split.csv. Raises BadData where the file or a column is missing, with the line."""
     if not path.is_file():
         raise BadData(f"{path} is missing; a face set has train.csv, split.csv and tar shards")
-    with path.open(newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if missing := set(COLUMNS[path.name]) - set(header):
-            raise BadData(f"{path}:1: the columns {', '.join(sorted(missing))} are missing")
-        columns: dict[str, list[str]] = {column: [] for column in header}
-        for row in reader:
-            if len(row) != len(header):
-                raise BadData(
-                    f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(header)} columns"
-                )
-            for column, value in zip(columns.values(), row, strict=True):
-                column.append(sys.intern(value))  # a million rows repeat a few names
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return _columns(path, csv.reader(file))
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path}: not a table in UTF-8 ({error})") from error
+
+
+def _columns(path: Path, reader: Any) -> dict[str, list[str]]:
+    header: list[str] = next(reader, [])
+    if missing := set(COLUMNS[path.name]) - set(header):
+        raise BadData(f"{path}:1: the columns {', '.join(sorted(missing))} are missing")
+    columns: dict[str, list[str]] = {column: [] for column in header}
+    for row in reader:
+        if len(row) != len(header):
+            raise BadData(
+                f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(header)} columns"
+            )
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(sys.intern(value))  # a million rows repeat a few names
     return columns
+
+
+def _split_of(root: Path, identities: Sequence[str]) -> dict[str, str]:
+    """The split of each identity. Raises BadData for an unknown split, and for identities of train.csv without one."""
+    table = read_table(root / "split.csv")
+    if wrong := set(table["split"]) - set(get_args(Split)):
+        raise BadData(
+            f"{root / 'split.csv'}: split {min(wrong)!r}; it is one of {', '.join(get_args(Split))}"
+        )
+    split_of = dict(zip(table["identity"], table["split"], strict=True))
+    if without := set(identities) - split_of.keys():
+        raise BadData(
+            f"{root / 'split.csv'}: {len(without)} identities of train.csv have no split, among them {min(without)}"
+        )
+    return split_of
 
 
 def _identities(root: Path, values: Sequence[str]) -> list[int]:

@@ -99,7 +99,7 @@ class EmbedderConfig(RunConfig):
     dimension: int = Field(128, ge=16, le=1024)
     batch: int = Field(64, ge=2)  # faces a step and process
     micro_batch: int | None = Field(None, ge=2)  # faces that go through at once; None: all of them
-    epochs: float = Field(12, gt=0)
+    epochs: float = Field(12, gt=0, allow_inf_nan=False)
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimiser: Optimiser = Optimiser()
@@ -113,7 +113,7 @@ class EmbedderConfig(RunConfig):
     augmentation: Augmentation = Augmentation()
     checkpoint_steps: int = Field(100, ge=1)
     evaluate_steps: int = Field(540, ge=1)
-    seed: int = Field(7, ge=0)
+    seed: int = Field(7, ge=0, lt=2**63)
     threads: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)  # processes that prepare batches; 0: none beside the training
     compile: bool = True
@@ -126,7 +126,7 @@ class EmbedderConfig(RunConfig):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in BACKBONES:
-            raise ValueError(f"backbone {name!r} is unknown; known are {', '.join(BACKBONES)}")
+            raise ValueError(f"{name!r} is unknown; known are {', '.join(BACKBONES)}")
         return name
 
     @model_validator(mode="after")

@@ -38,6 +38,10 @@ class Teacher(Protocol):
     def digest(self) -> str:
         """Hexadecimal, of what it computes with."""
 
+    @property
+    def path(self) -> Path | None:
+        """The file that it was read from, if any."""
+
     def embed(self, crops: np.ndarray, *, progress: str | None = None) -> np.ndarray:
         """uint8 [n, 112, 112, 3] RGB → float32 [n, dimension] unit vectors."""
 
@@ -78,6 +82,7 @@ class ServedTeacher:
     """A Facet embedder graph, such as a bundle's embedder.onnx: `image` uint8 in, unit `embedding` out."""
 
     def __init__(self, path: Path, threads: int = 2) -> None:
+        self.path = path
         self.session = _session(path.read_bytes(), threads)
         self.dimension = int(self.session.get_outputs()[0].shape[1])
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -91,8 +96,15 @@ class ServedTeacher:
 class TorchTeacher:
     """A backbone of this package, say a larger one that was trained before; put into eval mode."""
 
-    def __init__(self, model: nn.Module, device: torch.device | str = "cpu", batch: int = 64) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device | str = "cpu",
+        batch: int = 64,
+        path: Path | None = None,
+    ) -> None:
         self.model, self.device, self.batch = model.eval().to(device), torch.device(device), batch
+        self.path = path
         self.dimension = int(model.dimension)  # type: ignore[arg-type]
         weights = b"".join(of.cpu().numpy().tobytes() for of in model.state_dict().values())
         self.digest = hashlib.sha256(weights).hexdigest()
@@ -141,13 +153,13 @@ def open_teacher(path: Path, threads: int = 2, device: torch.device | str = "cpu
 
 
 def _trained(path: Path, device: torch.device | str) -> TorchTeacher:
-    state = checkpoint.load(path)
+    state = checkpoint.load(path, remedy="name another teacher")
     config = state.get("config", {})
     if state.get("kind") != "embedder" or not {"backbone", "dimension"} <= config.keys():
         raise BadConfig(f"{path} is no embedder's checkpoint of this version: it cannot teach")
     model = backbone(config["backbone"], config["dimension"])
-    checkpoint.restore(state, path, "embedder", {"average": model})
-    return TorchTeacher(model, device)
+    checkpoint.restore(state, path, "embedder", {"average": model}, "name another teacher")
+    return TorchTeacher(model, device, path=path)
 
 
 def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
@@ -200,7 +212,9 @@ def _asked(teacher: Teacher, crops: np.ndarray, rows: range, file: Path, *, quie
                 total = teacher.embed(faces) + teacher.embed(np.ascontiguousarray(faces[:, :, ::-1]))
                 with np.errstate(invalid="ignore"):  # `_kept` names what is no direction
                     target = total / np.linalg.norm(total, axis=1, keepdims=True)
-                out.write(target.astype(np.float32).tobytes())
+                with checkpoint.writing(file):
+                    out.write(target.astype(np.float32).tobytes())
+                    out.flush()
                 bar.update(len(faces))
     return np.fromfile(file, np.float32).reshape(-1, teacher.dimension)
 

@@ -294,7 +294,7 @@ MARGINS: dict[str, type[Margin]] = {
 def margin(name: str, **options: Any) -> Margin:
     """Raises BadConfig for an unknown name, an unknown option or an impossible value."""
     if name not in MARGINS:
-        raise BadConfig(f"head {name!r} is unknown; known are {', '.join(MARGINS)}")
+        raise BadConfig(f"margin {name!r} is unknown; known are {', '.join(MARGINS)}")
     known = list(inspect.signature(MARGINS[name].__init__).parameters)[1:]
     if unknown := sorted(options.keys() - set(known)):
         raise BadConfig(f"{name} has no option {', '.join(unknown)}; it has {', '.join(known)}")

@@ -20,7 +20,9 @@ from training.embedder.metric_losses import CentreLoss
 from training.embedder.partial_fc import PartialFC, RowAdamW, RowSGD
 from training.loop import checkpoint
 from training.loop.distributed import ALONE, World, broadcast
+from training.loop.lineage import LINEAGE, Lineage, begun_from, in_words, lineage_of
 from training.loop.precision import Precision
+from training.loop.records import LEARNT_FROM, LearntFrom, learnt_from, united
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Student:
     rows: Optimizer | None
     precision: Precision
     step: int = 0
+    lineage: Lineage = ()
+    records: LearntFrom = ()
 
     @property
     def optimisers(self) -> tuple[Optimizer, ...]:
@@ -60,6 +64,8 @@ class Student:
             "kind": "embedder",
             "config": config.model_dump(mode="json"),
             "step": self.step,
+            LINEAGE: [of.model_dump() for of in self.lineage],
+            LEARNT_FROM: [of.model_dump(mode="json") for of in self.records],
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "head": head,
@@ -94,18 +100,24 @@ class Student:
         for group, values in zip(self.optimiser.param_groups, asked, strict=True):
             group.update(values, params=group["params"])
         checkpoint.restore_rng(state["rng"])
+        self.lineage, self.records = lineage_of(state, source), learnt_from(state, source)
         self.step = int(state["step"])
 
     def begin_from(self, source: Path) -> str:
         """Take another run's averaged weights wherever name and shape agree, its class centres too; still step 0.
 
-        For finer training and for a changed architecture. Returns what was taken, in words. Raises
-        UnreadableCheckpoint where less than half agrees.
+        For finer training and for a changed architecture. `lineage` and `records` tell it from then on. Returns what
+        was taken, in words. Raises UnreadableCheckpoint where less than half agrees.
         """
-        state = checkpoint.load(source)
-        if state.get("kind") != "embedder":
-            raise checkpoint.UnreadableCheckpoint(f"{source} is not an embedder's checkpoint")
-        own = self.model.state_dict()
+        if not source.is_file():
+            raise checkpoint.UnreadableCheckpoint(f"{source}: no such checkpoint; begin from another run")
+        state = checkpoint.load(source, remedy="begin from another run")
+        if state.get("kind") != "embedder" or not {"config", "step", "average", "head"} <= state.keys():
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} is not an embedder's checkpoint of this version: begin from another run"
+            )
+        lineage, own = begun_from(state, source), self.model.state_dict()
+        records = united(learnt_from(state, source), self.records)
         taken = {
             name: of for name, of in state["average"].items() if name in own and own[name].shape == of.shape
         }
@@ -121,7 +133,11 @@ class Student:
         if alike:
             with torch.no_grad():
                 self.head.weight.copy_(centres[rows.start : rows.stop])
-        return f"begins with {len(taken)} of {len(own)} tensors {'and the class centres ' * alike}of {source}"
+        self.lineage, self.records = lineage, records
+        return (
+            f"begins with {len(taken)} of {len(own)} tensors {'and the class centres ' * alike}of {source}: "
+            f"{in_words(lineage)}"
+        )
 
 
 def _same_kind(state: dict[str, Any], optimiser: Optimizer, source: Path) -> None:

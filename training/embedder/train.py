@@ -9,63 +9,40 @@ checkpoint), the same command goes on from there, on any number of processes.
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from training.config import REPOSITORY, BadConfig, datasets, read_config
-from training.data.identities import BadData, Faces, load_faces
-from training.data.sampling import PK, Balanced, Sampler, Shuffled
-from training.data.sources import open_faces
+from training.config import BadConfig
+from training.data.identities import BadData, Faces
 from training.embedder.backbones.cost import macs
 from training.embedder.config import EmbedderConfig
-from training.embedder.distillation import (
-    ReferenceEmbedder,
-    Teacher,
-    normalise,
-    open_teacher,
-    teacher_targets,
-)
+from training.embedder.distillation import ReferenceEmbedder, Teacher, normalise, teacher_targets
 from training.embedder.hints import Hints, Ways
-from training.embedder.objective import Batch, Objective, batch_of, believed
+from training.embedder.objective import Batch, Objective, batch_of
+from training.embedder.records import records_now
+from training.embedder.remarks import remarks
+from training.embedder.sampling import sampler_of
 from training.embedder.student import Student, build
-from training.evaluation.verification import NotUnitVectors, TooFewImpostors, all_pairs, fnmr_at_fmr
+from training.embedder.validation import GATED, validate
+from training.evaluation.verification import NotUnitVectors
 from training.loop import checkpoint
 from training.loop.accumulation import Accumulation
-from training.loop.agreement import FirstFailed, alike, anywhere, by_the_first
+from training.loop.agreement import alike, anywhere, by_the_first
 from training.loop.averaging import follow
-from training.loop.diagnosis import Diagnosis, Diverged, rate_advice, spread, target_cosine
-from training.loop.distributed import ALONE, World, average, clip_gradients, start
-from training.loop.finder import find, finder_figure
-from training.loop.loader import LoaderFailed, Prefetch
-from training.loop.memory import free_memory, training_memory
+from training.loop.diagnosis import Diagnosis, spread, target_cosine
+from training.loop.distributed import ALONE, World, average, clip_gradients
+from training.loop.loader import Prefetch
+from training.loop.records import united
 from training.loop.stop import Stop
 from training.loop.tracking import Tracker, peak_flops
 
-FMRS = (1e-2, 1e-3)
-GATED = "fnmr@0.001"  # what the best checkpoint is chosen by, on validation
 SEEN = ("spread", "cosine")  # what `observe` measures beside the losses
-EXPECTED = (
-    BadConfig,
-    BadData,
-    checkpoint.UnreadableCheckpoint,
-    checkpoint.UnsoundState,
-    Diverged,
-    LoaderFailed,
-    OSError,
-)
-ALONE_WITH = (LoaderFailed, OSError)  # what one rank may meet alone, and says itself
-SPEAKING_S = 10  # torchrun ends all as soon as one has ended: the others let the first say why
 
 
 @dataclass
@@ -109,15 +86,17 @@ def train(
     student, last = training.student, run / "last.pt"
     if world.first:
         checkpoint.clear_partials(run)
-    begun = ""
-    if last.is_file():
+    records = records_now(faces, teacher if config.distilled else None)
+    said = [str(of) for of in records]
+    if last.exists():
         student.restore(last)
     elif begin:
-        begun = student.begin_from(begin)
+        said.append(student.begin_from(begin))
     if not alike(student.step, world):
         raise BadConfig(
             f"the processes see different checkpoints: {run} has to be a folder that all of them share"
         )
+    student.records = united(student.records, records)
     best = checkpoint.Best(run / "best.pt", GATED)
 
     def make(step: int) -> Batch:
@@ -128,7 +107,7 @@ def train(
         tracked(training, run, total) as tracker,
         Prefetch(make, student.step, stop=total, workers=config.workers) as batches,
     ):
-        for line in (*([begun] if begun else []), *remarks(training, faces, total)):
+        for line in (*said, *remarks(config, student, faces, total, world)):
             tracker.say(line)
         student.model.train()
         stopping = False
@@ -270,32 +249,6 @@ def _hints(config: EmbedderConfig, faces: Faces, teacher: Teacher | None, studen
     return Hints(teacher.path, plain, config.threads, student.precision.dtype)
 
 
-def sampler_of(config: EmbedderConfig, faces: Faces, world: World) -> Sampler:
-    """The configuration's sampler. Triplets are made of faces whose labels are probably right, for each is a claim."""
-    asked, place = config.sampling, (config.seed, world.rank, world.size)
-    if asked.name == "pk":
-        rows = np.flatnonzero(believed(faces, config))
-        return Among(rows, PK(faces.label[rows], asked.people, asked.pictures, *place))
-    if asked.name == "balanced":
-        return Balanced(faces.label, config.batch, *place, balance=asked.balance)
-    return Shuffled(len(faces), config.batch, *place)
-
-
-@dataclass(frozen=True)
-class Among:
-    """A sampler of some rows of a set."""
-
-    rows: np.ndarray
-    sampler: Sampler
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return self.sampler.batches_per_epoch
-
-    def batch(self, step: int) -> np.ndarray:
-        return self.rows[self.sampler.batch(step)]
-
-
 def tracked(training: Training, run: Path, total: int) -> Tracker:
     config, student, world = training.config, training.student, training.world
     return Tracker(
@@ -310,186 +263,7 @@ def tracked(training: Training, run: Path, total: int) -> Tracker:
     )
 
 
-def remarks(training: Training, faces: Faces, total: int) -> list[str]:
-    """What is worth knowing before the first step: what takes no part, and what will not work out."""
-    config, student, world = training.config, training.student, training.world
-    clean = believed(faces, config)
-    single = int((np.bincount(faces.label[clean]) == 1).sum())
-    said = []
-    if student.step >= total:
-        said.append(f"{student.step} steps are done already, the configuration asks for {total}")
-    if not clean.all():
-        said.append(
-            f"{(~clean).sum()} of {len(faces)} faces are unlike their own person (similarity below "
-            f"{config.head.least_similarity:g}): identity losses leave them out"
-        )
-    if config.sampling.name == "pk" and single:
-        said.append(f"{single} people have a single picture: they take no part in P × K batches")
-    needed = training_memory(
-        student.average,
-        torch.zeros(1, 3, 112, 112, device=world.device),
-        min(config.batch, config.micro_batch or config.batch),
-        identities=faces.identities,
-        dimension=config.dimension,
-        states=config.optimiser.states,
-        sample_rate=config.head.sample_rate,
-        shards=world.size,
-        activation_bytes=4 if config.precision == "fp32" else 2,
-    )
-    free = free_memory(world.device)
-    said.append((free is not None and needed.advice(free)) or f"memory: about {needed}")
-    usual = rate_advice(config.optimiser.name, config.optimiser.learning_rate, config.batch * world.size)
-    return [*said, usual] if usual else said
-
-
-@torch.inference_mode()
-def embed(model: nn.Module, crops: np.ndarray, batch: int = 64) -> np.ndarray:
-    """uint8 [n, 112, 112, 3] → float32 [n, d] unit vectors, model in eval mode, fp32."""
-    model.eval()
-    device = next(model.parameters()).device
-    parts = [
-        model(normalise(torch.from_numpy(np.ascontiguousarray(crops[i : i + batch])).to(device)))
-        for i in range(0, len(crops), batch)
-    ]
-    return F.normalize(torch.cat(parts)).cpu().numpy()
-
-
-def validate(model: nn.Module, validation: Faces) -> dict[str, float]:
-    """FNMR at those of FMRS that the impostor pairs of `validation` can carry, kin apart. Raises NotUnitVectors."""
-    scores = all_pairs(embed(model, validation.crops()), validation.identity, validation.family)
-    results = {}
-    for fmr in FMRS:
-        try:
-            results[f"fnmr@{fmr:g}"] = fnmr_at_fmr(scores, fmr)[0]
-        except TooFewImpostors:
-            continue  # a tiny set (the synthetic one) carries only the coarser rate
-    return results
-
-
-def find_rate(
-    config: EmbedderConfig,
-    run: Path,
-    faces: Faces,
-    teacher: Teacher | None = None,
-    world: World = ALONE,
-    steps: int = 100,
-) -> float:
-    """Sweep the learning rate on a student of its own; writes learning-rate.png into `run`. Returns the suggestion."""
-    training, sampler = prepare(config, run, faces, teacher, world), sampler_of(config, faces, world)
-    training.student.model.train()
-
-    def step(rate: float) -> float:
-        at = training.student.step
-        batch = batch_of(faces, sampler.batch(at), at, world.rank, config)
-        try:
-            return train_step(training, batch, rate)[0]["loss"]
-        except Diverged:
-            return math.nan  # the end of the sweep
-
-    def draw() -> None:
-        with checkpoint.replacing(run / "learning-rate.png") as file:
-            file.write(finder_figure(finding))
-
-    finding = find(step, 1e-5, 1.0, steps)
-    by_the_first(draw, world)
-    return finding.suggestion
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0; 1 with one line that says what is wrong; 130 where it was stopped. Of many ranks the first speaks."""
-    asked = _parser().parse_args(arguments)
-    first, last = os.environ.get("RANK", "0") == "0", asked.run / "last.pt"
-    try:
-        _run(asked)
-    except KeyboardInterrupt:
-        if first:
-            begun = f"goes on from {last}" if last.is_file() else "begins anew: there is no checkpoint yet"
-            print(f"stopped; the same command {begun}", file=sys.stderr)
-        return 130
-    except (FirstFailed, *EXPECTED) as error:
-        if first or isinstance(error, ALONE_WITH):
-            print(f"failed: {error}", file=sys.stderr)
-        else:
-            time.sleep(SPEAKING_S)
-        return 1
-    return 0
-
-
-def _run(asked: argparse.Namespace) -> None:
-    if not asked.config.is_file():
-        raise BadConfig(f"--config {asked.config}: no such file")
-    config = read_config(EmbedderConfig, asked.config)
-    with start(config.device) as world:
-        teacher = _teacher(config, asked.teacher, world)
-        faces, validation = _splits(asked.faces)
-        if not asked.find_rate:
-            train(config, asked.run, faces, validation, teacher, world, asked.begin_from)
-            return
-        rate = find_rate(config, asked.run, faces, teacher, world)
-        if world.first:
-            print(f"suggested learning_rate: {rate:.2g}; the sweep is drawn in {asked.run}/learning-rate.png")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.embedder.train",
-        description="Train the embedder on labelled faces. Stopped at any moment, the same command goes on.",
-    )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=REPOSITORY / "training/configs/embedder.toml",
-        help="TOML of the run (default: the default bundle's recipe)",
-    )
-    parser.add_argument(
-        "--run",
-        type=Path,
-        default=Path("runs/embedder/default"),
-        help="folder of its checkpoints and records (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--faces", type=Path, help="a set of faces in any format that is read (default: the data sets' own)"
-    )
-    parser.add_argument(
-        "--teacher",
-        type=Path,
-        help="for distillation: a run's checkpoint (.pt) or an embedder's graph (default: the reference embedder)",
-    )
-    parser.add_argument(
-        "--begin-from", type=Path, help="another run's checkpoint whose weights a new run starts with"
-    )
-    parser.add_argument(
-        "--find-rate", action="store_true", help="sweep the learning rate instead of training"
-    )
-    return parser
-
-
-def _teacher(config: EmbedderConfig, path: Path | None, world: World) -> Teacher | None:
-    if not config.distilled:
-        return None
-    data = datasets()
-    chosen = path or (data / "reference" / "MobileFaceNet.onnx" if data else None)
-    if chosen is None:
-        raise BadConfig("the configuration distils, but there is no teacher: give --teacher")
-    return open_teacher(chosen, config.threads, world.device)
-
-
-def _splits(path: Path | None) -> tuple[Faces, Faces]:
-    """Training and validation people. A set without a split is all for training: validation is the data sets'."""
-    data = datasets()
-    own = path or (data / "faces" if data else None)
-    if own is None:
-        raise BadData(
-            "no data sets found: set FACET_DATASETS, give --faces, or run `make train-and-publish` for drawn ones"
-        )
-    if (own / "split.csv").is_file():
-        return open_faces(own, "train"), open_faces(own, "validation")
-    if data is None:
-        raise BadData(
-            f"{own} has no split.csv and there are no data sets to validate on: align it into a set first"
-        )
-    return open_faces(own), load_faces(data / "faces", "validation")
-
-
 if __name__ == "__main__":
+    from training.embedder.command import main
+
     sys.exit(main())

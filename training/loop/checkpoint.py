@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import random
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -42,26 +44,32 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OSError (a full disk, say) that names the path and says what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
+    with writing(path, "was not written, the one before is kept"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync(path.parent)  # the rename itself has to survive a power cut
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, failed: str = "cannot be written") -> Iterator[None]:
+    """Around what writes to `path`: OSError then names it and says what to do, which a full disk's own does not."""
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync(path.parent)  # the rename itself has to survive a power cut
+        yield
     except (OSError, RuntimeError) as error:
         refused = _refusal(error)
         if refused is None:
             raise
-        raise OSError(
-            refused.errno,
-            f"{refused.strerror}: {path} was not written, the one before is kept; make room and start the same "
-            "command again",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        full = refused.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room and start the same command again" if full else "choose another place for it"
+        raise OSError(refused.errno, f"{refused.strerror}: {path} {failed}; {remedy}") from error
 
 
 def _sync(folder: Path) -> None:
@@ -105,8 +113,11 @@ def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(value, f"{name}.{place}")
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote, without running code from the file. Raises UnreadableCheckpoint."""
+def load(path: Path, remedy: str = "delete it to start the run anew") -> dict[str, Any]:
+    """Read what `save` wrote, without running code from the file.
+
+    Raises UnreadableCheckpoint, which advises the remedy: by default that of a run's own checkpoint.
+    """
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes checksums and reads over them
             damaged = archive.testzip()
@@ -116,32 +127,42 @@ def load(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # damage has a dozen faces, from UnpicklingError to NotImplementedError
-        raise UnreadableCheckpoint(
-            f"{path} cannot be read ({error}); delete it to start the run anew"
-        ) from error
+        foreign = isinstance(error, pickle.UnpicklingError)  # torch's advice is to read it all the same
+        why = "it holds more than tensors and plain values" if foreign else str(error).partition("\n")[0]
+        raise UnreadableCheckpoint(f"{path} cannot be read ({why}); {remedy}") from error
     if not isinstance(state, dict):
-        raise UnreadableCheckpoint(f"{path} holds no training state; delete it to start the run anew")
+        raise UnreadableCheckpoint(f"{path} holds no training state; {remedy}")
     return state
 
 
-def restore(state: dict[str, Any], source: Path, kind: str, parts: Mapping[str, Stateful]) -> None:
-    """Give each part its entry of `state`, by name. Raises UnreadableCheckpoint for a checkpoint of something else."""
+def restore(
+    state: dict[str, Any],
+    source: Path,
+    kind: str,
+    parts: Mapping[str, Stateful],
+    remedy: str = "use another --run",
+) -> None:
+    """Give each part its entry of `state`, by name.
+
+    Raises UnreadableCheckpoint for a checkpoint of something else, which advises the remedy.
+    """
     if state.get("kind") != kind:
         raise UnreadableCheckpoint(
-            f"{source} is a checkpoint of {state.get('kind')!r}, not of {kind!r}; use another --run"
+            f"{source} is a checkpoint of {state.get('kind')!r}, not of {kind!r}; {remedy}"
         )
     for name, part in parts.items():
         if name not in state:
             raise UnreadableCheckpoint(
-                f"{source} holds no {name!r}: it was made by another version; use another --run"
+                f"{source} holds no {name!r}: it was made by another version; {remedy}"
             )
         try:
             part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            first = "; ".join(line.strip() for line in str(error).splitlines()[:3])
-            raise UnreadableCheckpoint(
-                f"{source} is of another model: {name}: {first}; use another --run"
-            ) from error
+            lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
+            first = "; ".join(
+                [line for line in lines if not line.endswith(":")][:2]
+            )  # without torch's heading
+            raise UnreadableCheckpoint(f"{source} is of another model: {name}: {first}; {remedy}") from error
 
 
 def clear_partials(run: Path) -> list[Path]:
@@ -166,8 +187,8 @@ class Best:
 
     def __post_init__(self) -> None:
         if self.path.is_file():
-            kept = load(self.path).get("best", {})
-            if kept.get("metric") == self.metric:
+            kept = load(self.path, "delete it, and the best is chosen anew").get("best")
+            if isinstance(kept, Mapping) and kept.get("metric") == self.metric:
                 self.value = float(kept["value"])
 
     def offer(self, results: Mapping[str, float], state: dict[str, Any]) -> bool:

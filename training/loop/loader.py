@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from training.config import BadConfig
+from training.loop.stop import SIGNALS
 
 Batch = TypeVar("Batch")
 
@@ -71,10 +72,16 @@ class Prefetch(Generic[Batch]):
         process = multiprocessing.get_context("fork").Process(
             target=_work, args=(self._make, first, self._stop, stride, writer, foreign), daemon=True
         )
-        with warnings.catch_warnings():
-            # of threads: torch's idle ones hold no lock that the worker needs
-            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-            process.start()
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, SIGNALS
+        )  # until the worker knows what to do with them
+        try:
+            with warnings.catch_warnings():
+                # of threads: torch's idle ones hold no lock that the worker needs
+                warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+                process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writer)
         return process, reader
 
@@ -111,8 +118,9 @@ class Prefetch(Generic[Batch]):
     def close(self) -> None:
         """End the workers at once: they hold nothing that is worth keeping."""
         self._closed = True
-        for process, reader in self._workers:
+        for process, _ in self._workers:
             process.kill()
+        for process, reader in self._workers:
             process.join()
             process.close()
             os.close(reader)
@@ -137,8 +145,11 @@ def _work(
 ) -> None:
     for pipe in foreign:
         os.close(pipe)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for (
+        number
+    ) in SIGNALS:  # they reach the whole group, by Ctrl-C or from a service manager: the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     torch.set_num_threads(1)  # thread pools do not survive a fork
     cv2.setNumThreads(0)
     step = first

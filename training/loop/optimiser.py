@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
 from training.config import RunConfig
+from training.loop import checkpoint
 
 
 class Optimiser(RunConfig):
@@ -45,3 +47,22 @@ def parameter_groups(weight_decay: float, *modules: nn.Module) -> list[dict[str,
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, state: dict[str, Any], source: Path, kind: str
+) -> None:
+    """Give it the memory that stands in the checkpoint `state` of `source`; its hyperparameters stay those asked for.
+
+    Raises UnreadableCheckpoint for that of another optimiser, or of other weights.
+    """
+    groups = [*state.get("optimiser", {}).get("param_groups", ()), optimiser.defaults]
+    made, own = ("adamw" if "betas" in of else "sgd" for of in (groups[0], groups[-1]))
+    if made != own:
+        raise checkpoint.UnreadableCheckpoint(
+            f"{source} was made with {made}, this run has {own}: set optimiser.name, or use another --run"
+        )
+    asked = [{**group, "params": None} for group in optimiser.param_groups]
+    checkpoint.restore(state, source, kind, {"optimiser": optimiser})
+    for group, values in zip(optimiser.param_groups, asked, strict=True):
+        group.update(values, params=group["params"])

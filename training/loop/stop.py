@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_S = 0.5  # what comes sooner is the same request: a service manager tells every process, torchrun its ranks again
 
 
 class Stop:
-    """Turns the first SIGINT or SIGTERM of its block into a flag; a second one ends the program at once.
+    """Turns the first SIGINT or SIGTERM of its block into a flag; another one, later, ends the program at once.
 
         with Stop() as stop:
             while step < total and not stop.requested:
@@ -23,8 +26,10 @@ class Stop:
     the run, publishing say, does not take place. In a thread other than the main one signals are left alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._signal: int | None = None
+        self._at = 0.0
         self._before: dict[int, Any] = {}
 
     @property
@@ -40,8 +45,10 @@ class Stop:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
-            self._end(number)
-        self._signal = number
+            if self._clock() - self._at >= AGAIN_S:
+                self._end(number)
+            return
+        self._signal, self._at = number, self._clock()
         # not print: the signal may have come in the middle of one
         os.write(2, b"\nstopping with a checkpoint after this step; once more to stop at once\n")
 

@@ -22,6 +22,7 @@ import math
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.config import REPOSITORY
-from training.loop.checkpoint import replacing
+from training.loop.checkpoint import replacing, writing
 
 # dense peaks from the makers' data sheets, TFLOP/s: half precision with float32 sums, and float32 (TF32 where the GPU
 # has it, as convolutions use it); the first whose words all stand in the device's name, so the more precise come first
@@ -204,16 +205,20 @@ class Tracker:
         self.unit = unit
         self.every = every
         self.total = total
-        self._file = run / "metrics.jsonl"
+        self._file, self._events = run / "metrics.jsonl", run / "tensorboard"
         self._share = flops_per_sample / peak if flops_per_sample and peak else None
         self._clock = clock
         self._rate = 0.0
         self._open_interval()
         self._board = None
+        self._hook = threading.excepthook
         if not quiet:
             write_evidence(run, initial, config)
-            _end_line(self._file)
-            self._board = _tensorboard(run, initial)
+            with writing(self._file):
+                _end_line(self._file)
+            threading.excepthook = self._other_than_unwritten
+            with writing(self._events):
+                self._board = _tensorboard(self._events, initial)
         self._bar = tqdm(
             total=total,
             initial=initial,
@@ -295,19 +300,29 @@ class Tracker:
     def _write(self, record: dict[str, float], group: str) -> None:
         if self.quiet:
             return
-        with self._file.open("a") as file:
+        with writing(self._file), self._file.open("a") as file:
             file.write(json.dumps({"step": self.at, **record}) + "\n")
         if self._board is not None:
-            for name, value in record.items():
-                self._board.add_scalar(f"{group}/{name}", value, self.at)
+            with writing(self._events):
+                for name, value in record.items():
+                    self._board.add_scalar(f"{group}/{name}", value, self.at)
 
     def close(self) -> None:
         """Write what has been summed since the last record, and end the bar."""
-        if self._samples:
-            self._close_interval()
-        self._bar.close()
-        if self._board is not None:
-            self._board.close()
+        try:
+            if self._samples:
+                self._close_interval()
+        finally:
+            self._bar.close()
+            if self._board is not None:
+                with writing(self._events):
+                    self._board.close()
+            threading.excepthook = self._hook
+
+    def _other_than_unwritten(self, failed: threading.ExceptHookArgs) -> None:
+        """Leave unsaid what TensorBoard's writing thread could not write: the next call to the writer raises it."""
+        if not isinstance(failed.exc_value, OSError):
+            self._hook(failed)
 
     def __enter__(self) -> Self:
         return self
@@ -315,7 +330,11 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError:
+            if error is None:  # else it is most often the same full disk: what failed first is told
+                raise
 
 
 def _end_line(file: Path) -> None:
@@ -325,7 +344,7 @@ def _end_line(file: Path) -> None:
             end.write("\n")
 
 
-def _tensorboard(run: Path, initial: int) -> Any:
+def _tensorboard(events: Path, initial: int) -> Any:
     """A writer of the run's events, or None, said aloud, where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -335,4 +354,4 @@ def _tensorboard(run: Path, initial: int) -> Any:
             file=sys.stderr,
         )
         return None
-    return SummaryWriter(str(run / "tensorboard"), purge_step=initial + 1 if initial else None)
+    return SummaryWriter(str(events), purge_step=initial + 1 if initial else None)

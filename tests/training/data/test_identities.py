@@ -127,8 +127,30 @@ def test_a_similarity_that_is_no_number_is_refused(faces: Path) -> None:
 
 
 def test_a_split_without_anybody_is_refused(faces: Path) -> None:
-    (faces / "split.csv").write_text("identity,split,faces\n")
+    table = faces / "split.csv"
+    table.write_text(table.read_text().replace(",train,", ",validation,"))
     with pytest.raises(BadData, match="no face belongs to the split 'train'"):
+        load_faces(faces, "train")
+
+
+def test_who_has_no_split_is_not_passed_over(faces: Path) -> None:
+    table = faces / "split.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:1] + lines[4:]))
+    with pytest.raises(BadData, match=r"split\.csv: 3 identities of train\.csv have no split, among them "):
+        load_faces(faces, "train")
+
+
+def test_an_unknown_split_is_named(faces: Path) -> None:
+    table = faces / "split.csv"
+    table.write_text(table.read_text().replace(",train,", ",trian,", 1))
+    with pytest.raises(BadData, match=r"split 'trian'; it is one of train, validation, calibration"):
+        load_faces(faces, "train")
+
+
+def test_a_table_that_is_no_text_is_named(faces: Path) -> None:
+    (faces / "train.csv").write_bytes(b"\xff\x00\xfe\n")
+    with pytest.raises(BadData, match=r"train\.csv: not a table in UTF-8"):
         load_faces(faces, "train")
 
 

@@ -10,10 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.embedder.tiny import tiny
+from tests.training.embedder.tiny import Colours, tiny
 from training.data.drawing import aligned
+from training.data.identities import Faces
+from training.embedder import train
 from training.embedder.backbones.mobilefacenet import MobileFaceNet
+from training.embedder.distillation import ReferenceEmbedder, normalise
 from training.embedder.hints import LAYERS, Hints, Ways, followed, forced
+from training.embedder.objective import batch_of
+from training.loop.distributed import ALONE
+from training.loop.imitation import channel_scales
 
 
 class Plus(nn.Module):
@@ -116,6 +122,32 @@ def test_the_twins_are_the_model_s_own_forward_pass(dtype: torch.dtype) -> None:
     torch.testing.assert_close(of_the_last, embedding, rtol=0, atol=0)
 
 
+class Elder:
+    """What `Hints` is to `Ways`: the layers of a network of the same blocks."""
+
+    def __init__(self, plain: np.ndarray) -> None:
+        torch.manual_seed(1)
+        self.network = MobileFaceNet(16)  # in training, lest an untrained one's layers grow without bounds
+        self.scale = channel_scales(self.features(plain))
+
+    @torch.no_grad()
+    def features(self, crops: np.ndarray) -> list[Tensor]:
+        return followed(self.network, normalise(torch.from_numpy(crops)))[0]
+
+
+def test_the_distance_to_another_network_s_layers_falls(
+    tmp_path: Path, drawn_faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(backbone="mobilefacenet", distillation={"weight": 1.0, "forced_steps": 3, "hint_steps": 5})
+    monkeypatch.setattr(train, "_hints", lambda *asked: Elder(drawn_faces.crops()[:4].copy()))
+    training = train.prepare(config, tmp_path, drawn_faces, Colours(), ALONE)
+    batch = batch_of(drawn_faces, np.arange(4), 0, 0, config)
+    losses = [train.train_step(training, batch, 2e-3)[0] for _ in range(6)]
+    assert ["hints" in of for of in losses] == [True] * 5 + [False]
+    assert losses[2]["hints"] < 0.9 * losses[0]["hints"]
+    assert losses[4]["hints"] < losses[3]["hints"]
+
+
 @pytest.fixture
 def reference(datasets: Path) -> Path:
     return datasets / "reference" / "MobileFaceNet.onnx"
@@ -141,11 +173,6 @@ def test_the_reference_has_every_layer_in_the_shape_of_ours(reference: Path) -> 
 def test_forced_steps_lower_the_distance_to_the_reference(
     precision: str, reference: Path, drawn_faces: Any, tmp_path: Path
 ) -> None:
-    from training.embedder.distillation import ReferenceEmbedder
-    from training.embedder.objective import batch_of
-    from training.embedder.train import prepare, train_step
-    from training.loop.distributed import ALONE
-
     config = tiny(
         backbone="mobilefacenet",
         dimension=128,
@@ -153,9 +180,9 @@ def test_forced_steps_lower_the_distance_to_the_reference(
         distillation={"weight": 1.0, "forced_steps": 3, "hint_steps": 5},
     )
     teacher = ReferenceEmbedder(reference, 1)
-    training = prepare(config, tmp_path, drawn_faces, teacher, ALONE)
+    training = train.prepare(config, tmp_path, drawn_faces, teacher, ALONE)
     batch = batch_of(drawn_faces, np.arange(4), 0, 0, config)
-    losses = [train_step(training, batch, 2e-3)[0] for _ in range(6)]
+    losses = [train.train_step(training, batch, 2e-3)[0] for _ in range(6)]
     assert ["hints" in of for of in losses] == [True] * 5 + [False]
     assert ["arcface" in of for of in losses] == [False] * 3 + [True] * 3
     assert losses[2]["hints"] < losses[0]["hints"]

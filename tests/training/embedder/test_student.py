@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def test_a_checkpoint_holds_plain_values_under_fixed_names(drawn_faces: Faces) -
         "kind",
         "config",
         "step",
+        "lineage",
+        "learnt_from",
         "model",
         "average",
         "head",
@@ -251,12 +254,39 @@ def test_a_new_run_may_begin_with_another_s_average_and_centres(tmp_path: Path, 
     assert torch.equal(student.head.weight, kept["head"]["weight"])
     ours = len(student.model.state_dict())
     assert f"{len(kept['average'])} of {ours} tensors and the class centres" in said
+    assert said.endswith(": begun with the weights of 1 steps of tiny")
+
+
+def test_what_a_run_was_begun_with_stays_known(tmp_path: Path, drawn_faces: Faces) -> None:
+    first = written(tmp_path / "first", tiny(), drawn_faces)
+    second = build(tiny(backbone="tiny-normalised"), drawn_faces)
+    second.begin_from(first)
+    second.step = 5
+    checkpoint.save(tmp_path / "second.pt", second.state(tiny(backbone="tiny-normalised")))
+    third = build(tiny(), drawn_faces)
+    third.begin_from(tmp_path / "second.pt")
+    assert [(of.backbone, of.steps) for of in third.lineage] == [("tiny", 1), ("tiny-normalised", 5)]
+    assert third.lineage[0].sha256 == hashlib.sha256(first.read_bytes()).hexdigest()
+    checkpoint.save(tmp_path / "third.pt", third.state(tiny()))
+    again = build(tiny(), drawn_faces)
+    again.restore(tmp_path / "third.pt")
+    assert again.lineage == third.lineage
+
+
+def test_a_checkpoint_from_before_lineages_and_records_goes_on(tmp_path: Path, drawn_faces: Faces) -> None:
+    student = build(tiny(), drawn_faces)
+    student.restore(written(tmp_path, tiny(), drawn_faces, lineage=None, learnt_from=None))
+    assert (student.step, student.lineage) == (1, ())
+    assert [of.name for of in student.records] == ["not recorded"]
 
 
 def test_a_run_does_not_begin_with_what_it_hardly_shares(tmp_path: Path, drawn_faces: Faces) -> None:
     source = written(tmp_path, tiny(), drawn_faces, average={"hidden.bias": torch.zeros(24)})
     with pytest.raises(UnreadableCheckpoint, match="shares 1 of"):
         build(tiny(), drawn_faces).begin_from(source)
-    checkpoint.save(source, {"kind": "detector"})
-    with pytest.raises(UnreadableCheckpoint, match="not an embedder's"):
-        build(tiny(), drawn_faces).begin_from(source)
+    for other in ({"kind": "detector"}, {"kind": "embedder", "step": 3}):
+        checkpoint.save(source, other)
+        with pytest.raises(
+            UnreadableCheckpoint, match="not an embedder's checkpoint of this version: begin from"
+        ):
+            build(tiny(), drawn_faces).begin_from(source)

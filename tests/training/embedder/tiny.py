@@ -13,6 +13,7 @@ from training.embedder.backbones import BACKBONES
 from training.embedder.config import EmbedderConfig
 
 STILL = Augmentation(flip=0, affine=0, blur=0, low_resolution=0, colour=0, grey=0, occlusion=0)
+PK_FOUR = {"name": "pk", "people": 2, "pictures": 2}
 
 
 class Tiny(nn.Module):
@@ -65,6 +66,7 @@ class Colours:
 
     dimension = 16
     digest = "c0104125" * 8
+    path = None
 
     def __init__(self) -> None:
         self.asked = 0

@@ -118,6 +118,34 @@ def test_a_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
     assert found > 40
 
 
+def test_another_s_file_is_refused_in_one_line_with_the_remedy_that_is_asked_for(tmp_path: Path) -> None:
+    """torch's own message has many lines, and advises to read the file all the same."""
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(UnreadableCheckpoint) as raised:
+        checkpoint.load(tmp_path / "module.pt", remedy="name another")
+    told = f"{tmp_path}/module.pt cannot be read (it holds more than tensors and plain values); name another"
+    assert str(raised.value) == told
+    with pytest.raises(UnreadableCheckpoint, match=r"a checkpoint of None, not of 'x'; name another"):
+        checkpoint.restore({"weight": torch.zeros(2)}, Path("plain.pt"), "x", {}, "name another")
+
+
+def test_another_model_is_told_by_what_differs_in_one_line() -> None:
+    state = {"kind": "x", "model": nn.Linear(2, 3).state_dict()}
+    with pytest.raises(UnreadableCheckpoint) as raised:
+        checkpoint.restore(state, Path("last.pt"), "x", {"model": nn.Linear(2, 4)})
+    told = str(raised.value)
+    assert told.startswith("last.pt is of another model: model: size mismatch for weight: copying a param")
+    assert told.endswith("torch.Size([4]); use another --run")
+    assert "\n" not in told
+
+
+def test_what_cannot_be_written_for_another_reason_is_not_told_to_make_room(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"last\.pt was not written, .*; choose another place"):
+        checkpoint.save(tmp_path / "last.pt", {"step": 1})
+    assert names(tmp_path) == ["last.pt"]
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Harmful:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -216,6 +244,17 @@ def test_the_best_is_kept_and_a_resumed_run_compares_with_it(
         assert best.offer({"fnmr@0.001": value, "fnmr@0.01": 0.0}, {"step": step}) == (value in kept)
     assert checkpoint.load(file)["best"] == {"metric": "fnmr@0.001", "value": kept[-1]}
     assert checkpoint.load(file)["step"] == (2 if lower else 3)
+
+
+def test_a_best_that_cannot_be_read_is_not_the_run_s_end(tmp_path: Path) -> None:
+    file = tmp_path / "best.pt"
+    checkpoint.save(file, {"best": 3})
+    assert Best(file, "fnmr@0.001").value is None
+    file.write_bytes(b"half")
+    with pytest.raises(
+        UnreadableCheckpoint, match=r"best\.pt cannot be read .*delete it, and the best is chosen"
+    ):
+        Best(file, "fnmr@0.001")
 
 
 def test_a_metric_that_was_not_measured_is_refused_with_those_that_were(tmp_path: Path) -> None:

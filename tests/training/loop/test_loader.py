@@ -150,13 +150,20 @@ def test_the_end_of_the_block_ends_workers_in_the_middle_of_their_work() -> None
     assert children() == 0
 
 
-def test_ctrl_c_of_the_whole_group_leaves_the_workers_to_their_parent() -> None:
-    with Prefetch(make, workers=2) as batches:
-        next(batches)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_the_whole_group_leaves_the_workers_to_their_parent(number: int) -> None:
+    with Prefetch(make, workers=2) as batches:  # at once: a worker may not have begun yet
         for worker in multiprocessing.active_children():
             assert worker.pid is not None
-            os.kill(worker.pid, signal.SIGINT)
-        assert [next(batches).step for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+            os.kill(worker.pid, number)
+        assert [next(batches).step for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_parent_s_signals_are_as_they_were() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with Prefetch(make, workers=1) as batches:
+        next(batches)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def _orphan(file: Path) -> None:

@@ -54,9 +54,10 @@ def test_the_step_in_progress_ends_what_follows_the_loop_is_done_and_then_the_si
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_one_ends_at_once(second: int) -> None:
     reached: list[str] = []
+    times = iter([10.0, 11.0])
 
     def run() -> None:
-        with Stop():
+        with Stop(clock=lambda: next(times)):
             press(signal.SIGINT)
             reached.append("after the first")
             press(second)
@@ -65,6 +66,22 @@ def test_a_second_one_ends_at_once(second: int) -> None:
     with pytest.raises(KeyboardInterrupt if second == signal.SIGINT else SystemExit):
         run()
     assert reached == ["after the first"]
+
+
+def test_what_comes_in_the_same_breath_is_one_request(capfd: pytest.CaptureFixture[str]) -> None:
+    """A service manager tells torchrun and its ranks, and torchrun tells its ranks again."""
+    reached: list[str] = []
+
+    def run() -> None:
+        with Stop(clock=lambda: 10.0):
+            press(signal.SIGTERM)
+            press(signal.SIGTERM)
+            reached.append("the checkpoint")
+
+    with pytest.raises(SystemExit):
+        run()
+    assert reached == ["the checkpoint"]
+    assert capfd.readouterr().err.count("stopping with a checkpoint") == 1
 
 
 def test_a_terminated_run_ends_with_the_status_of_one() -> None:

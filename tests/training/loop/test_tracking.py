@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,58 @@ def test_without_tensorboard_the_run_says_so_once_and_goes_on(
             of.step(8, {"loss": 1.0}, rate=0.1)
     assert capsys.readouterr().err.count("TensorBoard is not installed") == 1
     assert len(records(tmp_path)) == 2
+
+
+@pytest.fixture
+def full() -> Path:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    return Path("/dev/full")
+
+
+def test_a_full_disk_is_named_and_the_bar_ends(
+    tmp_path: Path, full: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> None:
+        with tracker(tmp_path) as of:
+            of.step(8, {"loss": 1.0}, rate=0.1)
+
+    (tmp_path / "metrics.jsonl").symlink_to(full)
+    with pytest.raises(
+        OSError, match=r"metrics\.jsonl cannot be written; make room and start the same command"
+    ):
+        run()
+    assert capsys.readouterr().err.endswith("\n")
+
+
+def test_what_failed_first_is_told_though_the_records_fail_too(tmp_path: Path, full: Path) -> None:
+    def run() -> None:
+        with tracker(tmp_path) as of:
+            of.step(8, {"loss": 1.0}, rate=0.1)
+            raise ValueError("first")
+
+    (tmp_path / "metrics.jsonl").symlink_to(full)
+    with pytest.raises(ValueError, match="first"):
+        run()
+
+
+def test_what_tensorboard_cannot_write_is_told_once(
+    tensorboard: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own thread fails first and would print a traceback; what it fails with is raised here."""
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    unsaid: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", unsaid.append)
+
+    def refuse(writer: RecordWriter, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", refuse)
+    with pytest.raises(OSError, match=r"tensorboard cannot be written; make room"):
+        tracker(tmp_path)
+    assert unsaid == []
 
 
 def test_tensorboard_shows_the_same_numbers(tensorboard: None, tmp_path: Path) -> None:

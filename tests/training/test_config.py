@@ -1,0 +1,70 @@
+"""What is wrong with a configuration is said by name, in one line that reads well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from training.config import BadConfig, RunConfig, read_config, wrong_values
+
+
+class Inner(RunConfig):
+    low: float = Field(0.0, ge=0)
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+class Outer(RunConfig):
+    inner: Inner = Inner()
+    kind: Literal["a", "b"] = "a"
+    count: int = 1
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if not self.count % 2:
+            raise ValueError("count has to be odd: 3, say")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("count = 2", "count has to be odd: 3, say"),
+        ("inner = { low = 2.0 }", "inner: low is above high"),
+        ("inner = { low = -1 }", "inner.low: Input should be greater than or equal to 0"),
+        ("cuont = 3", "cuont: there is no such key"),
+        ("kind = 'c'", "kind: Input should be 'a' or 'b'"),
+        (
+            "kind = 'c'\ninner = { mid = 1 }",
+            "inner.mid: there is no such key; kind: Input should be 'a' or 'b'",
+        ),
+    ],
+)
+def test_every_wrong_value_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(BadConfig) as raised:
+        read_config(Outer, file)
+    assert str(raised.value) == f"{file}: {told}"
+
+
+@pytest.mark.parametrize("content", [b"count =", b"\xff\xfe\x00c"])
+def test_what_is_no_toml_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(BadConfig, match=r"run\.toml: not valid TOML: ") as raised:
+        read_config(Outer, tmp_path / "run.toml")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_value_refused_in_code_reads_alike() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Outer(count=2)
+    assert wrong_values(raised.value) == "count has to be odd: 3, say"
