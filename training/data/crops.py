@@ -20,6 +20,10 @@ from training.data.raw_photographs import Picture
 MIDDLE = 0.3, 0.7  # of a mosaic's side, where its four parts meet
 
 
+class TooManyUnread(BadData):
+    """More pictures than chance explains became unreadable in the course of a run."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """crops: one for each photograph asked for; unread: why others than those were taken, one line each."""
@@ -77,13 +81,13 @@ class Unread:
         return len(self.reasons)
 
     def note(self, found: Iterable[str]) -> None:
-        """Raises BadData once more than `TOLERATED` of the pictures are unreadable: then something else is wrong."""
+        """Raises TooManyUnread beyond the share `TOLERATED` of all pictures: then something else is wrong."""
         for reason in found:
             if reason not in self.reasons:
                 self.reasons[reason] = None
                 tqdm.write(f"left out: {reason}")
         if len(self) > max(1.0, TOLERATED * self.photographs):
             first = next(iter(self.reasons))
-            raise BadData(
+            raise TooManyUnread(
                 f"{len(self)} of {self.photographs} photographs became unreadable, the first: {first}"
             )

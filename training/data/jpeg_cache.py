@@ -8,6 +8,7 @@ in the system's own cache; decoded, with their halves, 1.0 ms and 1.7 MB of memo
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,10 +134,17 @@ def _read(file: Path) -> list[Photograph]:
     begin = int.from_bytes(end[:8], "little")
     if not end.endswith(_END) or begin > size:
         raise BadData(f"{file}: damaged, or no cache of photographs; delete it, and it is written again")
-    with np.load(io.BytesIO(read_bytes(file, begin, size - tail - begin))) as of:
-        faces = np.cumsum(of["faces"])[:-1]
-        boxes, ignored, landmarks = (np.split(of[name], faces) for name in ("boxes", "ignored", "landmarks"))
-        names, scales, places = of["name"].tolist(), of["scale"].tolist(), of["place"].tolist()
+    try:
+        with np.load(io.BytesIO(read_bytes(file, begin, size - tail - begin))) as of:
+            faces = np.cumsum(of["faces"])[:-1]
+            boxes, ignored, landmarks = (
+                np.split(of[name], faces) for name in ("boxes", "ignored", "landmarks")
+            )
+            names, scales, places = of["name"].tolist(), of["scale"].tolist(), of["place"].tolist()
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BadData(
+            f"{file}: its index is damaged ({error}); delete it, and it is written again"
+        ) from error
     return [
         Photograph(
             name, cast(Picture, EncodedPixels(name, file, offset, length, (height, width, 3))), scale, *truth

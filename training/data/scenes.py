@@ -28,10 +28,14 @@ class DrawnScene:
     people: tuple[int, ...]
 
 
-def draw_scene(number: int, width: int = 320, height: int = 240, people: Iterable[int] = ()) -> DrawnScene:
+def draw_scene(
+    number: int, width: int = 320, height: int = 240, people: Iterable[int] | None = None
+) -> DrawnScene:
     """Scene `number`, a function of its arguments alone; `people` name who is in it, else up to four strangers are."""
     rng = np.random.default_rng((20_081, number))
-    named = tuple(people) or tuple(int(i) for i in STRANGERS + rng.integers(0, 20_000, rng.integers(0, 5)))
+    if people is None:
+        people = STRANGERS + rng.integers(0, 20_000, rng.integers(0, 5))
+    named = tuple(int(i) for i in people)
     pixels = _backdrop(width, height, rng)
     boxes: list[npt.NDArray[np.float64]] = []
     landmarks: list[npt.NDArray[np.float64]] = []

@@ -29,6 +29,7 @@ from training.data.scenes import DrawnScene, draw_scene
 
 # Numbers of drawn people: one range a purpose, so that no one is trained on and measured on.
 TRAIN, VALIDATION, CALIBRATION, PAIRS = 0, 100_000, 200_000, 300_000
+TERMS = "drawn by this program; Apache-2.0, like the code"
 DRAWN_BY = 2  # raise it when the drawing changes: sets on disk are drawn anew
 EVENT = "0--Drawn"
 OFFICIAL_WIDTH = 1024
@@ -65,6 +66,7 @@ def write_synthetic(root: Path, size: SyntheticSize, landmarks: Path) -> Path:
     _faces(root / "faces", size)
     _pairs(root / "lfw", size.pairs_per_fold)
     points = _wider(root / "wider", size) | _masks(root / "masks", size.masks)
+    (root / "TERMS").write_text(f"{TERMS}\n")
     landmarks.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(landmarks, **points)  # type: ignore[arg-type]
     done.write_text(wanted)

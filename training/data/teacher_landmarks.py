@@ -5,39 +5,54 @@ A face whose box the teacher does not confirm trains without landmarks; a guess 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from bundle.decode import Detections, iou
-from training.data.photographs import Floats, Photograph
+from bundle.folder import digest_of
+from training.data.photographs import Floats, Photograph, with_landmarks
 from training.data.pictures import BadData
 from training.data.raw_photographs import Picture
 from training.data.widerface import masks, wider
 from training.data.yunet import YuNet
 
 AGREEMENT_IOU = 0.5
+SCALES = (0.4, 1.0, 1.6)  # of a picture that YuNet looks at: a tall face is not found at its own size
 TEACHER = "teacher"  # under this name a cache says who taught; no photograph is called so
 
 Detect = Callable[[Picture], Detections]  # faces of an RGB picture (h, w, 3), in its pixels
 
 
-def teach(datasets: Path, cache: Path, scales: tuple[float, ...] = (0.4, 1.0, 1.6)) -> dict[str, Floats]:
+def teach(datasets: Path, cache: Path) -> dict[str, Floats]:
     """YuNet's landmarks of every training photograph of WIDER FACE and the masks; see `taught`.
 
     About four minutes on one core.
     """
     file = datasets / "reference" / "yunet_n_dynamic.onnx"
-    teacher = f"{file.name} at {', '.join(map(str, scales))}"
+    teacher = f"{file.name} at {', '.join(map(str, SCALES))}"
     if cache.exists():
         return _read(cache, teacher)
-    yunet = YuNet(file, min_score=0.3)
     photographs = chain(wider(datasets / "wider", "train"), masks(datasets / "masks"))
-    return taught(photographs, lambda picture: yunet.detect(picture, scales), cache, teacher)
+    return taught(photographs, yunet(file)[0], cache, teacher)
+
+
+def yunet(file: Path) -> tuple[Detect, str]:
+    """YuNet as a teacher of points, and its name with its digest. Raises BadData for a file that is no such graph."""
+    if not file.is_file():
+        raise BadData(f"{file}: no such file; the teacher of points is YuNet (yunet_n_dynamic.onnx)")
+    try:
+        net = YuNet(file, min_score=0.3)
+        net.detect(np.zeros((64, 64, 3), np.uint8))
+    except cv2.error as error:
+        raise BadData(f"{file}: not a YuNet graph that OpenCV reads ({error.err or error})") from error
+    return lambda picture: net.detect(picture, SCALES), f"{file.name} sha256:{digest_of(file)}"
 
 
 def taught(photographs: Iterable[Photograph], detect: Detect, cache: Path, teacher: str) -> dict[str, Floats]:
@@ -57,13 +72,27 @@ def taught(photographs: Iterable[Photograph], detect: Detect, cache: Path, teach
 
 
 def _read(cache: Path, teacher: str) -> dict[str, Floats]:
-    with np.load(cache) as kept:
-        by = str(kept[TEACHER]) if TEACHER in kept.files else teacher
-        if by != teacher:
+    try:
+        with cache.open("rb") as file, np.load(file) as kept:
+            points = {name: kept[name] for name in kept.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadData(f"{cache}: damaged ({error}); delete it, and the teacher is asked again") from error
+    by = str(points.pop(TEACHER, teacher))
+    if by != teacher:
+        raise BadData(f"{cache}: landmarks of {by!r}, not of {teacher!r}; delete it, or name another cache")
+    return points
+
+
+def lent(photographs: Iterable[Photograph], taught: dict[str, Floats], cache: Path) -> Iterator[Photograph]:
+    """The photographs with the landmarks that `cache` holds for them. Raises BadData where it holds others."""
+    for one in photographs:
+        points = taught.get(one.name)
+        if points is None or points.shape != (len(one.boxes), 5, 2):
             raise BadData(
-                f"{cache}: landmarks of {by!r}, not of {teacher!r}; delete it, or name another cache"
+                f"{cache}: no landmarks for the {len(one.boxes)} faces of {one.name}: the set has changed since; "
+                "delete it, and the teacher is asked again"
             )
-        return {name: kept[name] for name in kept.files if name != TEACHER}
+        yield with_landmarks(one, points)
 
 
 def completed(

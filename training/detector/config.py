@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bundle.decode import AnchorLayout
-from training.config import RunConfig
+from training.config import BadConfig, RunConfig
 from training.detector.backbones import BACKBONES, options_of
 from training.detector.losses import BoxLoss
 from training.loop.optimiser import Optimiser
@@ -50,6 +50,13 @@ class Backbone(RunConfig):
         None, ge=8
     )  # channels after the first convolution; those of the first stage where None
     width: float = Field(1.0, gt=0, le=1)  # share of the published channels
+
+    def __str__(self) -> str:
+        """Such as "resnet 16-48-80-112", "mobilenet × 0.25"."""
+        taken = self.options
+        if "widths" in taken:
+            return f"{self.name} {'-'.join(map(str, self.widths))}"
+        return f"{self.name} × {self.width:g}" if taken and self.width != 1 else self.name
 
     @property
     def options(self) -> dict[str, Any]:
@@ -96,6 +103,11 @@ class DenseTeaching(RunConfig):
     hint_weight: float = Field(0.5, ge=0)
     hint_steps: int = Field(0, ge=0)  # from the start, with the teacher's layers as targets
     forced_steps: int = Field(0, ge=0)  # the first of them, each stage by itself
+
+    @property
+    def asked(self) -> bool:
+        """Whether the teacher has a part in the loss."""
+        return self.weight > 0 or (self.hint_steps > 0 and self.hint_weight > 0)
 
 
 class Augmentation(RunConfig):
@@ -162,6 +174,14 @@ class DetectorConfig(RunConfig):
         if self.teacher.hint_steps and (len(self.teacher.layers) != 3 or strides != TEACHER_STRIDES):
             raise ValueError("hint_steps need three teacher.layers, and anchors of strides 8, 16 and 32")
         return self
+
+    def alone(self) -> DetectorConfig:
+        """The same without a dense teacher. Raises BadConfig where nothing would be left to learn."""
+        if not self.losses.weight:
+            raise BadConfig(
+                "losses.weight = 0 leaves the labels out: give a dense teacher, or nothing is learnt"
+            )
+        return self.model_copy(update={"teacher": DenseTeaching(weight=0)})
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,28 +5,21 @@ A batch is a function of the seed, the step and the rank alone, so a resumed run
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bundle.decode import AnchorLayout, anchors, encode
-from training.data.annotations.sources import open_photographs
 from training.data.crops import draw
 from training.data.detection_augment import Crop, pyramid
-from training.data.jpeg_cache import cached
-from training.data.photographs import Photograph, unboxed, with_landmarks
+from training.data.photographs import Photograph
 from training.data.raw_photographs import Picture
-from training.data.teacher_landmarks import teach
-from training.data.widerface import held_out, masks, wider
 from training.detector.config import DetectorConfig
 from training.detector.matching import POSITIVE, Matches, atss, match
+from training.loop.records import Records
 
 TENSORS = ("pixels", "label", "boxes", "offsets", "anchors")
 
@@ -34,10 +27,11 @@ TENSORS = ("pixels", "label", "boxes", "offsets", "anchors")
 @dataclass(frozen=True)
 class Photographs:
     """Training photographs with their halved copies: one core would shrink half of its time. Decoded in memory, or
-    decoded from one file when a crop asks (see data/jpeg_cache.py)."""
+    decoded from a file when a crop asks (see data/jpeg_cache.py)."""
 
     every: Sequence[Photograph]
     halves: Sequence[Sequence[Picture]]
+    records: Records = ()  # of the sets that they come from
 
     def __len__(self) -> int:
         return len(self.every)
@@ -68,56 +62,9 @@ class Batch:
         return Batch(**moved, unread=self.unread)
 
 
-def load(
-    datasets: Path, cache: Path, longest: int, folders: Sequence[Path] = (), *, encoded: bool = False
-) -> Photographs:
-    """The training pictures of WIDER FACE (without those held out) and the mask photographs, landmarks taught; and
-    the pictures of `folders`, which nobody boxed.
-
-    encoded: keep them as JPEG in one file beside `cache`, for machines whose memory does not hold them decoded.
-    """
-
-    def read() -> Iterator[Photograph]:
-        taught = teach(datasets, cache)
-        own = chain(wider(datasets / "wider", "train", longest), masks(datasets / "masks", longest))
-        yield from (with_landmarks(one, taught[one.name]) for one in own)
-        for folder in folders:
-            yield from unboxed(folder, longest)
-
-    return _kept(read, cache.parent, (datasets, *folders), longest, encoded)
-
-
-def load_sets(
-    sets: Sequence[Path], cache: Path, longest: int, folders: Sequence[Path] = (), *, encoded: bool = False
-) -> tuple[Photographs, list[Photograph]]:
-    """The boxed photographs of `sets`, in any format (see data/annotations), and the pictures of `folders`; and the
-    tenth of the boxed ones, by name, that is held out for selection."""
-
-    def read(chosen: bool) -> Iterator[Photograph]:
-        boxed = chain.from_iterable(open_photographs(of, longest=longest) for of in sets)
-        return (one for one in boxed if held_out(one.name) == chosen)
-
-    def training() -> Iterator[Photograph]:
-        return chain(read(False), *(unboxed(folder, longest) for folder in folders))
-
-    return _kept(training, cache, (*sets, *folders), longest, encoded), list(read(True))
-
-
-def keep(photographs: list[Photograph]) -> Photographs:
+def keep(photographs: list[Photograph], records: Records = ()) -> Photographs:
     """With their halves: all decoded in memory, or of photographs that stay in a file none."""
-    return Photographs(photographs, [pyramid(one.pixels) for one in photographs])
-
-
-def _kept(
-    read: Callable[[], Iterator[Photograph]], cache: Path, sets: Sequence[Path], longest: int, encoded: bool
-) -> Photographs:
-    def shown() -> Iterator[Photograph]:
-        return iter(tqdm(read(), desc="photographs", unit="picture", mininterval=5))
-
-    if not encoded:
-        return keep(list(shown()))
-    named = hashlib.sha256(repr([longest, *(str(of.resolve()) for of in sets)]).encode()).hexdigest()[:12]
-    return keep(cached(cache / f"photographs-{named}.jpegs", shown))
+    return Photographs(photographs, [pyramid(one.pixels) for one in photographs], records)
 
 
 def batch_of(

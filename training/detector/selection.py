@@ -18,6 +18,7 @@ from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet, ServedDetector
 from training.evaluation.detection import counted, recall_at_false_positives
 
+GATED = "recall@0.1fp"  # what the best checkpoint is chosen by
 CANVAS: Size = (640, 480)
 SHOWN = 6  # pictures of a validation that TensorBoard gets
 SHOWN_SCORE = 0.5

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the model, its slow average, the optimiser and the place in the data."""
+"""What a checkpoint holds: the model, its slow average, the optimiser, the place in the data, and what it came from."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import torch
 from pydantic import ValidationError
 from torch.optim import Optimizer
 
+from training.config import wrong_values
 from training.detector.backbones import backbone
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet
 from training.loop import checkpoint
 from training.loop.distributed import ALONE, World, broadcast
+from training.loop.lineage import LINEAGE, Lineage, begun_from, in_words, lineage_of
+from training.loop.optimiser import restore_optimiser
 from training.loop.precision import Precision
+from training.loop.records import PHOTOGRAPHS, Records, records_of, united
 
 ARCHITECTURE = ("backbone", "pyramid", "head", "context", "anchors")  # what a checkpoint has to agree in
 
@@ -29,6 +33,8 @@ class Student:
     optimiser: Optimizer
     precision: Precision
     step: int = 0
+    lineage: Lineage = ()
+    records: Records = ()
 
     def state(self, config: DetectorConfig) -> dict[str, Any]:
         """Tensors, numbers and strings alone."""
@@ -36,6 +42,8 @@ class Student:
             "kind": "detector",
             "config": config.model_dump(mode="json"),
             "step": self.step,
+            LINEAGE: [of.model_dump() for of in self.lineage],
+            PHOTOGRAPHS: [of.model_dump() for of in self.records],
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -44,31 +52,75 @@ class Student:
         }
 
     def restore(self, source: Path, config: DetectorConfig) -> None:
-        """Go on from `source`. Raises UnreadableCheckpoint for a damaged one and for one of another model."""
+        """Go on from `source`. Hyperparameters stay those of this run.
+
+        Raises UnreadableCheckpoint for a damaged file, for one of another model or optimiser, and for one that was
+        shortened to be begun from.
+        """
         state = checkpoint.load(source)
         checkpoint.restore(state, source, "detector", {})
-        _same_architecture(state.get("config"), source, config)
-        parts: dict[str, checkpoint.Stateful] = {
-            "model": self.model,
-            "average": self.average,
-            "optimiser": self.optimiser,
-            "precision": self.precision,
-        }
-        checkpoint.restore(state, source, "detector", parts)
+        _same_architecture(made_with(state, source), source, config)
+        if missing := {"step", "optimiser", "rng"} - state.keys():
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} holds no {', '.join(sorted(missing))}: a new --run can --begin-from it, but none can go on"
+            )
+        parts: dict[str, checkpoint.Stateful] = {"model": self.model, "average": self.average}
+        checkpoint.restore(state, source, "detector", {**parts, "precision": self.precision})
+        restore_optimiser(self.optimiser, state, source, "detector")
         checkpoint.restore_rng(state["rng"])
+        self.lineage, self.records = lineage_of(state, source), records_of(state, source)
         self.step = int(state["step"])
 
+    def begin_from(self, source: Path, config: DetectorConfig) -> str:
+        """Take another run's averaged weights wherever name and shape agree; still step 0.
 
-def _same_architecture(made_with: Any, source: Path, config: DetectorConfig) -> None:
+        For finer training and for a changed architecture. `lineage` and `records` tell it from then on. Returns what
+        was taken, in words. Raises UnreadableCheckpoint where less than half of the backbone agrees.
+        """
+        if not source.is_file():
+            raise checkpoint.UnreadableCheckpoint(f"{source}: no such checkpoint; begin from another run")
+        state = checkpoint.load(source, remedy="begin from another run")
+        if state.get("kind") != "detector" or not {"config", "step", "average"} <= state.keys():
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} is not a detector's checkpoint of this version: begin from another run"
+            )
+        before, own = made_with(state, source), self.model.state_dict()
+        taken = {
+            name: of for name, of in state["average"].items() if name in own and own[name].shape == of.shape
+        }
+        ours, theirs = (sum(name.startswith("backbone.") for name in of) for of in (own, taken))
+        if 2 * theirs < ours:
+            raise checkpoint.UnreadableCheckpoint(
+                f"{source} shares {theirs} of {ours} tensors with this backbone: that is {before.backbone}, this "
+                f"{config.backbone}; begin from another run"
+            )
+        lineage = begun_from({**state, "config": {"backbone": str(before.backbone)}}, source)
+        records = united(records_of(state, source), self.records)
+        for model in (self.model, self.average):
+            model.load_state_dict({**own, **taken})
+        self.lineage, self.records = lineage, records
+        other = (
+            "" if before.anchors == config.anchors else "; its anchors were others, the heads learn ours anew"
+        )
+        return f"begins with {len(taken)} of {len(own)} tensors of {source}: {in_words(lineage)}{other}"
+
+
+def made_with(state: dict[str, Any], source: Path) -> DetectorConfig:
+    """The configuration in a checkpoint, of whatever version. Raises UnreadableCheckpoint."""
     try:
-        before = DetectorConfig.model_validate(made_with)
+        return DetectorConfig.model_validate(state.get("config"))
     except ValidationError as error:
-        raise checkpoint.UnreadableCheckpoint(f"{source} was made by another version: {error}") from error
+        raise checkpoint.UnreadableCheckpoint(
+            f"{source} was made by another version: {wrong_values(error)}; use another --run"
+        ) from error
+
+
+def _same_architecture(before: DetectorConfig, source: Path, config: DetectorConfig) -> None:
     for name in ARCHITECTURE:
         made, asked = getattr(before, name), getattr(config, name)
         if made != asked:
             raise checkpoint.UnreadableCheckpoint(
-                f"{source} is of another model: it was trained with {name} ({made}), the configuration says ({asked}); "
+                f"{source} is of another model: it was trained with {name} {made!r}, the configuration says {asked!r}; "
                 "use another --run"
             )
 

@@ -15,8 +15,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from google.protobuf.message import DecodeError
 from torch import Tensor
 
+from bundle.decode import AnchorLayout
+from bundle.folder import digest_of
 from training.config import BadConfig
 from training.data.identities import BadData
 from training.detector.retinanet import RetinaNet
@@ -47,19 +50,25 @@ class Answers:
 
 
 class Teacher:
-    """`layers`: the names of the graph's tensors that our backbone's three outputs imitate, or none."""
+    """`layers`: the names of the graph's tensors that our backbone's three outputs imitate, or none.
+
+    Raises BadData for a file that is no SCRFD graph with five points, or has no such layers.
+    """
 
     def __init__(self, path: Path, layers: tuple[str, ...] = (), threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self.layers = layers
-        self._session = onnxruntime.InferenceSession(
-            _any_size(path, layers), options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
+        options.log_severity_level = 4
+        graph = _any_size(path, layers)
+        self.layers, self.name = layers, f"{path.name} sha256:{digest_of(path)}"
         self._units = [1.0] * len(layers)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        try:  # a graph of something else answers other shapes, or not at all
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._input = self._session.get_inputs()[0].name
+            self.ask(np.zeros((1, 64, 64, 3), np.uint8))
+        except Exception as error:  # the runtime raises a dozen kinds of its own
+            why = str(error).strip().partition("\n")[0]
+            raise BadData(f"{path}: no SCRFD graph with five points: {why}") from error
 
     def scales(self, crops: np.ndarray) -> list[Tensor]:
         """`channel_scales` of the layers over some crops, uint8 [n, side, side, 3] RGB.
@@ -91,26 +100,33 @@ class Teacher:
         picture = ((crop.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None]
         answers: list[Any] = self._session.run(None, {self._input: np.ascontiguousarray(picture)})
         heads = answers[: len(answers) - len(self.layers)]
-        by_width: dict[int, list[np.ndarray]] = {1: [], 4: [], 10: []}
-        for head in heads:
-            by_width[head.shape[-1]].append(head.reshape(-1, head.shape[-1]))
+        # the finest stride first
         scores, distances, offsets = (
-            sorted(by_width[width], key=len, reverse=True)
-            for width in (1, 4, 10)  # the finest stride first
+            sorted((of.reshape(-1, width) for of in heads if of.shape[-1] == width), key=len, reverse=True)
+            for width in (1, 4, 10)
         )
+        if {len(scores), len(distances), len(offsets), len(heads) // 3} != {len(STRIDES)}:
+            raise BadData(f"it answers {', '.join(str(of.shape) for of in heads)}")
         boxes, points = [], []
         for stride, box, point in zip(STRIDES, distances, offsets, strict=True):
             centre = _centres(crop.shape[0], crop.shape[1], stride)
             if len(centre) != len(box):
-                raise BadData(
-                    f"the teacher answers {len(box)} anchors of stride {stride}, expected {len(centre)}"
-                )
+                raise BadData(f"it answers {len(box)} anchors of stride {stride}, expected {len(centre)}")
             # Its boxes end at x + w in units of whole pixels; ours begin half a pixel before the first centre.
             corners = [centre - box[:, :2] * stride, centre + box[:, 2:] * stride]
             boxes.append(np.concatenate(corners, 1) - np.float32(0.5))
             points.append((point.reshape(-1, 5, 2) * stride + centre[:, None]).reshape(-1, 10))
         features = answers[len(heads) :]
         return np.concatenate(scores)[:, 0], np.concatenate(boxes), np.concatenate(points), features
+
+
+def refuse_other_anchors(layout: AnchorLayout) -> None:
+    """Raises BadConfig for anchors that no dense teacher's answers belong to."""
+    if layout.strides != STRIDES or any(len(of) != ANCHORS for of in layout.sizes):
+        told = ", ".join(f"{len(of)} of {at}" for at, of in zip(layout.strides, layout.sizes, strict=True))
+        raise BadConfig(
+            f"a dense teacher has two anchors a cell of strides 8, 16 and 32, the configuration {told}"
+        )
 
 
 def _centres(height: int, width: int, stride: int) -> np.ndarray:
@@ -121,7 +137,14 @@ def _centres(height: int, width: int, stride: int) -> np.ndarray:
 
 def _any_size(path: Path, layers: tuple[str, ...]) -> bytes:
     """The graph for crops of any size (it is published for one), its `layers` among its outputs."""
-    graph = onnx.load(path)
+    if not path.is_file():
+        raise BadData(f"{path}: no such teacher; a dense teacher is an SCRFD graph (ONNX)")
+    try:
+        graph = onnx.load(path)
+    except DecodeError as error:
+        raise BadData(f"{path}: not an ONNX graph") from error
+    if len(graph.graph.input) != 1 or len(graph.graph.input[0].type.tensor_type.shape.dim) != 4:
+        raise BadData(f"{path}: no SCRFD graph: a picture is not its only input")
     for axis, name in ((2, "height"), (3, "width")):
         graph.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     for output in graph.graph.output:
@@ -129,7 +152,7 @@ def _any_size(path: Path, layers: tuple[str, ...]) -> bytes:
     known = {of for node in graph.graph.node for of in node.output}
     for layer in layers:
         if layer not in known:
-            raise BadData(f"{path.name} has no tensor {layer!r}: name the layers that the backbone imitates")
+            raise BadData(f"{path} has no tensor {layer!r}: teacher.layers names what the backbone imitates")
         graph.graph.output.append(onnx.helper.make_tensor_value_info(layer, onnx.TensorProto.FLOAT, None))
     return bytes(graph.SerializeToString())
 

@@ -109,6 +109,18 @@ def test_a_truncated_cache_is_refused(kept: list[Photograph], tmp_path: Path, sh
         cached(file, list)
 
 
+def test_a_cache_whose_index_was_overwritten_is_refused(kept: list[Photograph], tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "cache.jpegs"
+    end = file.stat().st_size - 22
+    begin = int.from_bytes(file.read_bytes()[end : end + 8], "little")
+    for start, stop in ((begin, begin + 200), (end - 60, end)):  # its first member, its directory
+        data = bytearray(file.read_bytes())
+        data[start:stop] = bytes(stop - start)
+        (tmp_path / "broken.jpegs").write_bytes(data)
+        with pytest.raises(BadData, match=r"broken\.jpegs: its index is damaged .*; delete it"):
+            cached(tmp_path / "broken.jpegs", list)
+
+
 def test_an_interrupted_cache_is_written_again(photographs: list[Photograph], tmp_path: Path) -> None:
     def interrupted():
         yield photographs[0]

@@ -14,7 +14,7 @@ from training.data.photographs import Photograph, with_landmarks
 from training.data.pictures import BadData
 from training.data.raw_photographs import Picture
 from training.data.scenes import draw_scene
-from training.data.teacher_landmarks import agreed, annotated, completed, taught
+from training.data.teacher_landmarks import agreed, annotated, completed, lent, taught, yunet
 
 
 def photograph(boxes: np.ndarray, landmarks: np.ndarray | None = None, scale: float = 1.0) -> Photograph:
@@ -108,3 +108,30 @@ def test_a_cache_that_names_no_teacher_is_taken(tmp_path: Path) -> None:
     np.savez(tmp_path / "points.npz", x=np.zeros((2, 5, 2), np.float32))
     points = taught([], lambda picture: pytest.fail("nobody is asked"), tmp_path / "points.npz", "anyone")
     assert points["x"].shape == (2, 5, 2)
+
+
+def test_points_are_lent_to_the_photographs_they_were_asked_for(tmp_path: Path) -> None:
+    one, found = scene(8)
+    points = {"x": found.landmarks[1:]}
+    (whole,) = lent([one], points, tmp_path / "points.npz")
+    np.testing.assert_allclose(whole.landmarks, found.landmarks[1:])
+    for other in ({}, {"x": found.landmarks}):
+        with pytest.raises(
+            BadData, match=r"points\.npz: no landmarks for the 2 faces of x: the set has changed since"
+        ):
+            list(lent([one], other, tmp_path / "points.npz"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half of one"])
+def test_a_damaged_cache_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "points.npz").write_bytes(content)
+    with pytest.raises(BadData, match=r"points\.npz: damaged .*; delete it, and the teacher is asked again"):
+        taught([], lambda picture: pytest.fail("nobody is asked"), tmp_path / "points.npz", "anyone")
+
+
+def test_what_is_no_yunet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"nowhere\.onnx: no such file; the teacher of points is YuNet"):
+        yunet(tmp_path / "nowhere.onnx")
+    (tmp_path / "notes.onnx").write_text("no graph")
+    with pytest.raises(BadData, match=r"notes\.onnx: not a YuNet graph that OpenCV reads"):
+        yunet(tmp_path / "notes.onnx")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from training.config import BadConfig, read_config
-from training.detector.config import DetectorConfig
+from training.detector.config import Backbone, DenseTeaching, DetectorConfig
 from training.detector.student import model_of
 from training.embedder.backbones.cost import parameters
 
@@ -144,3 +144,40 @@ def test_a_wrong_key_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text("epoch = 3\nsides = [33]\n")
     with pytest.raises(BadConfig, match=r"wrong\.toml: .*epoch"):
         read_config(DetectorConfig, tmp_path / "wrong.toml")
+
+
+def test_without_a_teacher_its_part_is_off_and_the_rest_as_it_was() -> None:
+    config = DetectorConfig.model_validate(SECOND)
+    alone = config.alone()
+    assert not alone.teacher.asked
+    assert alone.teacher.hint_steps == 0
+    assert alone.model_copy(update={"teacher": config.teacher}) == config
+    assert DetectorConfig.model_validate(alone.model_dump(mode="json")) == alone
+    with pytest.raises(BadConfig, match="give a dense teacher, or nothing is learnt"):
+        DetectorConfig.model_validate({"losses": {"weight": 0}}).alone()
+
+
+@pytest.mark.parametrize(
+    ("teaching", "asked"),
+    [
+        ({}, True),
+        ({"weight": 0}, False),
+        ({"weight": 0, "layers": ("a", "b", "c"), "hint_steps": 5}, True),
+        ({"weight": 0, "layers": ("a", "b", "c"), "hint_steps": 5, "hint_weight": 0}, False),
+    ],
+)
+def test_a_teacher_is_asked_where_it_has_weight(teaching: dict[str, Any], asked: bool) -> None:
+    assert DenseTeaching(**teaching).asked == asked
+
+
+@pytest.mark.parametrize(
+    ("backbone", "called"),
+    [
+        (Backbone(), "resnet 16-48-80-112"),
+        (Backbone(name="resnet18", width=0.25), "resnet18 × 0.25"),
+        (Backbone(name="resnet50"), "resnet50"),
+        (Backbone(name="mobilenet"), "mobilenet"),
+    ],
+)
+def test_a_backbone_is_called_by_what_tells_it_from_others(backbone: Backbone, called: str) -> None:
+    assert str(backbone) == called

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ from tests.training.detector.oblongs import SMALL, oblongs
 from training.data.identities import BadData
 from training.data.jpeg_cache import EncodedPixels, cached
 from training.data.photographs import Photograph
-from training.data.widerface import held_out
 from training.detector.config import Augmentation
-from training.detector.dataset import Batch, Photographs, batch_of, keep, load, load_sets, side_of
+from training.detector.dataset import Batch, Photographs, batch_of, keep, side_of
 
 
 @pytest.fixture(scope="module")
@@ -137,26 +135,6 @@ def test_mosaics_and_what_hides_faces_are_drawn_where_they_are_asked_for(photogr
     for name in ("mosaics", "hiding"):
         config = SMALL.model_copy(update={"augmentation": Augmentation(**{name: 1.0})})
         assert not torch.equal(batch_of(photographs, FOUR, 0, 0, config).pixels, plain.pixels)
-
-
-def test_named_sets_are_split_into_training_and_selection_by_name(drawn_sets: Any, tmp_path: Path) -> None:
-    own = drawn_sets.root / "wider"
-    for encoded in (False, True):
-        training, selection = load_sets([own], tmp_path, 200, encoded=encoded)
-        names = [one.name for one in training.every]
-        assert names
-        assert not any(map(held_out, names))
-        assert all(held_out(one.name) for one in selection)
-        assert max(max(one.pixels.shape) for one in training.every) == 200
-        assert isinstance(training.every[0].pixels, EncodedPixels) == encoded
-    assert [file.suffix for file in tmp_path.iterdir()] == [".jpegs"]
-
-
-def test_the_data_sets_own_photographs_come_with_taught_landmarks(drawn_sets: Any, tmp_path: Path) -> None:
-    training = load(drawn_sets.root, drawn_sets.landmarks, 320)
-    assert any(one.name.startswith("masks/") for one in training.every)
-    assert any(one.landmarks.size and np.isfinite(one.landmarks).all() for one in training.every)
-    assert not any(held_out(one.name) for one in training.every if one.name.startswith("train/"))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (90, 12_000)])

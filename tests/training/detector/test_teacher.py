@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from bundle.decode import AnchorLayout, anchors
+from tests.training.detector.scrfd import write_scrfd
 from training.config import BadConfig
 from training.data.identities import BadData
 from training.detector.backbones.slim_resnet import slim_resnet
 from training.detector.retinanet import RetinaNet
-from training.detector.teacher import Answers, Teacher, Ways, forced
+from training.detector.teacher import Answers, Teacher, Ways, forced, refuse_other_anchors
 
 SIDE = 64
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says of every anchor: score 0.25, two strides to each edge of the box, points on the anchor's centre."""
-    nodes: list[Any] = []
-    outputs, constants = [], []
-    for stride in (8, 16, 32):
-        nodes.append(
-            helper.make_node(
-                "AveragePool", ["picture"], [f"mean{stride}"], kernel_shape=[stride] * 2, strides=[stride] * 2
-            )
-        )
-        for name, width, value in (("score", 1, 0.25), ("box", 4, 2.0), ("points", 10, 0.0)):
-            kernel = np.zeros((2 * width, 3, 1, 1), np.float32)
-            bias = np.full(2 * width, value, np.float32)
-            constants += [
-                numpy_helper.from_array(kernel, f"k{name}{stride}"),
-                numpy_helper.from_array(bias, f"b{name}{stride}"),
-                numpy_helper.from_array(np.array([-1, width]), f"s{name}{stride}"),
-            ]
-            last = f"{name}{stride}"
-            nodes += [
-                helper.make_node("Conv", [f"mean{stride}", f"k{last}", f"b{last}"], [f"c{last}"]),
-                helper.make_node("Transpose", [f"c{last}"], [f"t{last}"], perm=[0, 2, 3, 1]),
-                helper.make_node("Reshape", [f"t{last}", f"s{last}"], [last]),
-            ]
-            outputs.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, ["n", width]))
-    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 640, 640])
-    model = helper.make_model(
-        helper.make_graph(nodes, "teacher", [picture], outputs, constants),
-        opset_imports=[helper.make_opsetid("", 13)],
-        ir_version=8,
-    )
-    path = tmp_path_factory.mktemp("teacher") / "teacher.onnx"
-    onnx.save(model, path)
-    return path
+    return write_scrfd(tmp_path_factory.mktemp("teacher") / "teacher.onnx")
 
 
 def test_each_answer_is_of_the_anchor_with_its_index(graph: Path) -> None:
@@ -81,8 +49,41 @@ def test_its_layers_come_along_where_they_are_named(graph: Path) -> None:
     assert [len(of) for of in teacher.scales(crops)] == [3, 3, 3]
     for of in teacher.ask(crops).features:  # from now on in units of what they were on these crops
         assert of.float().square().mean().item() == pytest.approx(1, rel=0.02)
-    with pytest.raises(BadData, match="has no tensor 'absent'"):
+    with pytest.raises(BadData, match=r"has no tensor 'absent': teacher\.layers names"):
         Teacher(graph, ("absent",))
+
+
+def test_it_is_called_by_its_file_and_digest(graph: Path) -> None:
+    assert Teacher(graph).name == f"teacher.onnx sha256:{hashlib.sha256(graph.read_bytes()).hexdigest()}"
+
+
+def of_another_kind(path: Path) -> Path:
+    """A graph that takes a picture, and answers one map."""
+    whole = onnx.load(write_scrfd(path))
+    del whole.graph.output[1:]
+    onnx.save(whole, path)
+    return path
+
+
+def test_what_is_no_dense_teacher_is_refused_by_name(graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.onnx").write_text("no graph at all")
+    (tmp_path / "half.onnx").write_bytes(graph.read_bytes()[:-2000])
+    synthetic = tmp_path / "one.onnx"
+    for path, told in (
+        (tmp_path / "nowhere.onnx", "no such teacher; a dense teacher is an SCRFD graph"),
+        (tmp_path / "notes.onnx", "not an ONNX graph|no SCRFD graph"),
+        (tmp_path / "half.onnx", "not an ONNX graph|no SCRFD graph"),
+        (of_another_kind(synthetic), r"no SCRFD graph with five points: it answers \(128, 1\)"),
+    ):
+        with pytest.raises(BadData, match=rf"{path.name}: ({told})") as refused:
+            Teacher(path)
+        assert "\n" not in str(refused.value)
+
+
+def test_anchors_that_are_not_its_own_are_refused() -> None:
+    refuse_other_anchors(AnchorLayout())
+    with pytest.raises(BadConfig, match="the configuration 2 of 4, 2 of 8"):
+        refuse_other_anchors(AnchorLayout(strides=(4, 8), sizes=((16, 30), (58, 110))))
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import errno
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.decode import AnchorLayout
 from tests.training.detector.oblongs import SMALL, oblongs
-from tests.training.ranks import on_ranks
+from tests.training.ranks import FOLDER, on_ranks
 from training.config import BadConfig
 from training.data.identities import BadData
 from training.data.jpeg_cache import cached
@@ -24,15 +25,16 @@ from training.data.photographs import Photograph
 from training.data.scenes import draw_scene
 from training.detector import train as run
 from training.detector.config import Backbone, DenseTeaching, DetectorConfig, Losses
-from training.detector.dataset import Batch, Photographs, batch_of, keep
+from training.detector.dataset import TENSORS, Batch, Photographs, batch_of, keep
 from training.detector.student import build, model_of
 from training.detector.teacher import Answers
 from training.embedder.backbones.cost import macs
-from training.loop import checkpoint
+from training.loop import checkpoint, tracking
 from training.loop.diagnosis import Diverged
-from training.loop.distributed import ALONE, start
+from training.loop.distributed import ALONE, World, start
 from training.loop.imitation import channel_scales
 from training.loop.optimiser import Optimiser
+from training.loop.records import PHOTOGRAPHS, Record
 from training.loop.schedule import Schedule
 
 STEPS = 9  # of SMALL on twelve photographs
@@ -75,9 +77,11 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_measured_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes a quarter of a second for each run."""
+def _quick_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what takes a run half a second before its first step."""
     monkeypatch.setattr(run, "peak_flops", lambda device, dtype: 1e11)
+    monkeypatch.setattr(tracking, "_commit", lambda: None)
+    monkeypatch.setattr(tracking, "_tensorboard", lambda folder, initial: None)
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +202,9 @@ def test_the_checkpoint_of_another_backbone_or_shape_is_refused_by_name_and_kept
     for config, named in (
         (
             changed(backbone=Backbone(name="mobilenet", width=0.25)),
-            "backbone .name='mobilenet'.*name='resnet'",
+            "backbone .*name='mobilenet'.*name='resnet'",
         ),
-        (changed(pyramid=16), r"pyramid \(16\), the configuration says \(8\)"),
+        (changed(pyramid=16), "pyramid 16, the configuration says 8"),
         (changed(head=(8,)), "head"),
     ):
         file = tmp_path / "last.pt"
@@ -258,6 +262,7 @@ def test_a_step_follows_the_schedule_with_restarts(photographs: Photographs, tmp
         {"optimiser": Optimiser(name="sgd", learning_rate=0.01)},
         {"micro_batch": 2},
         {"precision": "bf16"},
+        {"precision": "fp16"},
         {"losses": Losses(score="ohem", box="giou")},
         {"losses": Losses(box="smooth_l1")},
     ],
@@ -322,59 +327,179 @@ def test_the_best_checkpoint_is_the_one_of_the_highest_recall(
     assert (best["step"], best["best"]["value"]) == (6, 0.7)
 
 
-def test_the_finder_sweeps_on_a_student_of_its_own(photographs: Photographs, tmp_path: Path) -> None:
-    suggestion = run.find_rate(SMALL, tmp_path, photographs, steps=20)
-    assert 1e-5 <= suggestion <= 1
-    assert (tmp_path / "learning-rate.png").read_bytes().startswith(b"\x89PNG")
-    assert not (tmp_path / "last.pt").exists()
-
-
 def test_a_pass_is_counted_as_twice_its_products() -> None:
     assert run.flops(SMALL, 64) == 2 * macs(model_of(SMALL), (1, 3, 64, 64))
 
 
-def one_rank() -> dict[str, Any]:
-    """Two steps of a rank's own photographs."""
+# many processes
+
+
+def settled(config: DetectorConfig, world: World) -> run.Training:
+    """With the statistics of no batch: in eval mode two halves see what the whole sees."""
+    training = run.prepare(config, None, None, world)
+    training.student.model.eval()
+    return training
+
+
+def two_steps(training: run.Training, photographs: Photographs, rows: np.ndarray) -> list[dict[str, float]]:
+    """Of crops that depend on the step alone, of which this process takes some rows."""
+    losses = []
+    for step in range(2):
+        whole = batch_of(photographs, np.arange(8), step, 0, training.config)
+        mine = [whole[slice(row, row + 1)] for row in rows.tolist()]
+        tensors = {name: torch.cat([getattr(of, name) for of in mine]) for name in TENSORS}
+        losses.append(run.train_step(training, Batch(**tensors), 1e-2)[0])
+    return losses
+
+
+TWO = SMALL.model_copy(update={"optimiser": Optimiser(name="sgd"), "batch": 2})
+
+
+def one_of_two() -> dict[str, Any]:
+    """What a rank does in the test below."""
+    folder = Path(os.environ[FOLDER])
+    run.peak_flops = lambda device, dtype: 1e9
+    tracking._tensorboard = lambda folder, initial: None
+    run.select, run.show = lambda *_: {run.GATED: 0.5}, lambda *_: None
+    photographs = keep(oblongs(12))
     with start("cpu") as world:
-        photographs = keep(oblongs(8))
-        training = run.prepare(SMALL, None, None, world)
-        training.student.model.train()
-        mine = FOUR + 4 * world.rank
-        losses = [
-            run.train_step(training, batch_of(photographs, mine, step, world.rank, SMALL), 1e-3)[0]["loss"]
-            for step in range(2)
-        ]
-        state = training.student.model.state_dict()
-        return {"losses": losses, **{name: of.clone() for name, of in state.items()}}
+        training = settled(SMALL.model_copy(update={"optimiser": Optimiser(name="sgd")}), world)
+        told: dict[str, Any] = {"losses": two_steps(training, photographs, np.arange(4) + 4 * world.rank)}
+        told["weights"] = {name: of.clone() for name, of in training.student.model.state_dict().items()}
+        run.train(TWO, folder / "whole", photographs, photographs.every[:1], Drawn(), world)
+        told["stopped"] = stopped_by_the_other(folder / "stopped", photographs, world)
+        told["failed"] = failed_by_the_first(folder / "failed", photographs, world)
+        run.train(TWO, folder / "stopped", photographs, [], Drawn(), world)
+    return told
 
 
-def test_two_ranks_see_different_faces_and_keep_one_model(tmp_path: Path) -> None:
-    first, second = on_ranks(one_rank, 2, tmp_path)
-    assert first.pop("losses") != second.pop("losses")
-    assert alike(first, second)
+def stopped_by_the_other(folder: Path, photographs: Photographs, world: World) -> str:
+    taken = run.train_step
+
+    def watched(training: run.Training, *rest: Any) -> Any:
+        if not world.first and training.student.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return taken(training, *rest)
+
+    run.train_step = watched
+    try:
+        run.train(TWO, folder, photographs, [], Drawn(), world)
+    except KeyboardInterrupt:
+        return f"stopped at {checkpoint.load(folder / 'last.pt')['step']}"
+    finally:
+        run.train_step = taken
+    return "not stopped"
 
 
-def test_expected_errors_take_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def failed_by_the_first(folder: Path, photographs: Photographs, world: World) -> str:
+    def refuse(path: Path, state: dict[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    checkpoint.save, kept = refuse, checkpoint.save
+    try:
+        run.train(TWO, folder, photographs, [], Drawn(), world)
+    except Exception as error:
+        return type(error).__name__
+    finally:
+        checkpoint.save = kept
+    return "not failed"
+
+
+def test_two_processes_take_the_steps_of_one_and_stop_and_fail_together(tmp_path: Path) -> None:
+    training = settled(changed(optimiser=Optimiser(name="sgd")), ALONE)
+    losses = two_steps(training, keep(oblongs(12)), np.arange(8))
+    told = on_ranks(one_of_two, 2, tmp_path)
+    for of in told:
+        for step in range(2):
+            assert of["losses"][step] == pytest.approx(losses[step], rel=1e-4)
+        torch.testing.assert_close(
+            of["weights"], dict(training.student.model.state_dict()), rtol=1e-4, atol=1e-5
+        )
+    assert [of["stopped"] for of in told] == ["stopped at 3"] * 2
+    assert [of["failed"] for of in told] == ["OSError", "FirstFailed"]
+    whole, resumed = (weights(tmp_path / name / "last.pt") for name in ("whole", "stopped"))
+    assert alike(whole, resumed)
+    assert checkpoint.load(tmp_path / "whole" / "best.pt")["step"] == STEPS
+
+
+# what a run says, and remembers
+
+
+def test_without_its_teacher_the_configuration_s_part_is_switched_off_aloud(
+    photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "wrong.toml").write_text("sides = [33]\n")
-    monkeypatch.setattr(sys, "argv", ["train", "--config", str(tmp_path / "wrong.toml")])
-    assert run.main() == 1
-    said = capsys.readouterr().err
-    assert said.startswith("failed: ")
-    assert said.count("\n") == 1
+    asked = changed(teacher=DenseTeaching(layers=("a", "b", "c"), hint_steps=6), epochs=2)
+    state = checkpoint.load(run.train(asked, tmp_path / "off", photographs, []))
+    assert state["config"]["teacher"] == DenseTeaching(weight=0).model_dump(mode="json")
+    assert (
+        capsys.readouterr().err.count("no dense teacher: the configuration's part [teacher] is switched off")
+        == 1
+    )
+    run.train(SMALL, tmp_path / "never", photographs, [])
+    assert "no dense teacher" not in capsys.readouterr().err
+    with pytest.raises(BadConfig, match=r"losses\.weight = 0.*give a dense teacher"):
+        run.train(changed(losses=Losses(weight=0)), tmp_path / "nothing", photographs, [])
 
 
-def test_being_stopped_is_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_teacher_of_other_anchors_is_refused_before_the_first_step(
+    photographs: Photographs, tmp_path: Path
 ) -> None:
-    def stop(_: Any) -> None:
-        raise KeyboardInterrupt
+    three = AnchorLayout(sizes=((16, 24, 32), (64, 128), (256, 512)))
+    with pytest.raises(
+        BadConfig, match="two anchors a cell of strides 8, 16 and 32, the configuration 3 of 8"
+    ):
+        run.train(changed(anchors=three), tmp_path / "run", photographs, [], Drawn())
+    assert not (tmp_path / "run").exists()
 
-    monkeypatch.setattr(sys, "argv", ["train"])
-    monkeypatch.setattr(run, "_train", stop)
-    assert run.main() == 130
-    assert "goes on from there" in capsys.readouterr().err
+
+def test_a_checkpoint_knows_its_photographs_also_those_it_no_longer_sees(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "select", lambda *_: {run.GATED: 0.5})
+    monkeypatch.setattr(run, "show", lambda *_: None)
+    first, second = (Record(name=of, pictures=12, faces=12, names=of, labels="official") for of in "ab")
+    run.train(changed(epochs=1, schedule=Schedule()), tmp_path, replace(photographs, records=(first,)), [])
+    last = run.train(SMALL, tmp_path, replace(photographs, records=(second,)), photographs.every[:1])
+    for file in (last, tmp_path / "best.pt"):
+        assert checkpoint.load(file)[PHOTOGRAPHS] == [first.model_dump(), second.model_dump()]
+
+
+def test_a_run_begins_with_another_s_weights_once(
+    photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = run.train(SMALL, tmp_path / "other", photographs, [])
+    slow = changed(optimiser=Optimiser(learning_rate=1e-9, weight_decay=0), epochs=2)
+    begun = run.train(slow, tmp_path / "begun", photographs, [], begin=other)
+    assert "begins with" in capsys.readouterr().err
+    state = checkpoint.load(begun)
+    (ancestor,) = state["lineage"]
+    assert (ancestor["backbone"], ancestor["steps"]) == ("resnet 8-8-8-8", STEPS)
+    for name, of in checkpoint.load(other)["average"].items():
+        if name.endswith("weight"):
+            torch.testing.assert_close(state["model"][name], of, rtol=0, atol=1e-6)
+    again = run.train(slow.model_copy(update={"epochs": 3}), tmp_path / "begun", photographs, [], begin=other)
+    assert checkpoint.load(again)["step"] == STEPS
+    assert "begins with" not in capsys.readouterr().err
+    assert checkpoint.load(again)["lineage"] == state["lineage"]
+
+
+def test_less_than_a_step_is_refused(photographs: Photographs, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"epochs = 0\.2 of 3 steps is less than a step"):
+        run.train(changed(epochs=0.2), tmp_path, photographs, [])
+
+
+def test_what_a_resumed_run_is_asked_for_wins_over_what_it_was_begun_with(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    run.train(changed(epochs=2), tmp_path, photographs, [])
+    longer = changed(optimiser=Optimiser(weight_decay=0.3))
+    state = checkpoint.load(run.train(longer, tmp_path, photographs, []))
+    assert state["step"] == STEPS
+    assert [group["weight_decay"] for group in state["optimiser"]["param_groups"]] == [0.3, 0.0]
+    with pytest.raises(
+        checkpoint.UnreadableCheckpoint, match="was made with adamw, this run has sgd: set optimiser"
+    ):
+        run.train(changed(optimiser=Optimiser(name="sgd")), tmp_path, photographs, [])
 
 
 def scenes(count: int) -> Photographs:
@@ -392,8 +517,10 @@ def scenes(count: int) -> Photographs:
 EVERY = [
     Backbone(widths=(8, 8, 16, 16)),
     Backbone(name="resnet18", width=0.25),
+    Backbone(name="resnet18", width=0.5),
     Backbone(name="resnet18"),
     Backbone(name="resnet34", width=0.375),
+    Backbone(name="resnet34"),
     Backbone(name="resnet50"),
     Backbone(name="mobilenet", width=0.25),
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,11 @@ def read_coco(file: Path, pictures: Path | None = None, faces: Sequence[str] | N
         Named(str(one.get("file_name", key)), f"{file}: image {key}", rows[key], wrong[key], _size(one))
         for key, one in images.items()
     ]
-    return listed(file, "COCO JSON", every, pictures, findings)
+    info = of.get("info")
+    told = info.get("points") if isinstance(info, dict) else None
+    return replace(
+        listed(file, "COCO JSON", every, pictures, findings), points=told if isinstance(told, str) else ""
+    )
 
 
 def _row(where: str, of: dict[str, Any]) -> Row:
@@ -74,11 +79,11 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
-def write_coco(file: Path, photographs: Iterable[Photograph]) -> int:
+def write_coco(file: Path, photographs: Iterable[Photograph], info: Mapping[str, str] | None = None) -> int:
     """Write the boxes and points of the photographs, in the pixels of each, and return how many photographs there were.
 
     Pictures are called as their photographs, and are not written. Ignored faces are crowds; landmarks that are not all
-    known are left out.
+    known are left out. info: of the set; `points` says who marked them, `terms` under which terms it stands.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -92,7 +97,8 @@ def write_coco(file: Path, photographs: Iterable[Photograph]) -> int:
             )
     category = {"id": 1, "name": "face", "keypoints": list(POINTS), "skeleton": []}
     partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    lists = {"images": images, "annotations": annotations, "categories": [category]}
+    partial.write_text(json.dumps({"info": dict(info or {}), **lists}))
     partial.replace(file)
     return len(images)
 

@@ -105,12 +105,14 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """A set. form: its format in words; findings: what belongs to no entry."""
+    """A set. form: its format in words; findings: what belongs to no entry; points: who marked the landmarks, where the
+    set says that it was a program."""
 
     form: str
     source: Path
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...]
+    points: str = ""
 
 
 class Judged(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from training.data.annotations.entries import Annotations, Entry, Finding, Row, entry
 from training.data.pictures import SUFFIXES, BadData
 
-_ROOMS = {
+ROOMS = {
     "images",
     "labels",
     "annotations",
@@ -129,7 +129,7 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def _key(root: Path, file: Path) -> str:
-    folders = [part for part in file.relative_to(root).parent.parts if part.lower() not in _ROOMS]
+    folders = [part for part in file.relative_to(root).parent.parts if part.lower() not in ROOMS]
     return str(PurePath(*folders, file.stem))
 
 

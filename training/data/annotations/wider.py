@@ -168,6 +168,8 @@ def _notes(file: Path) -> dict[str, dict[str, Any]]:
         notes = json.loads(file.read_text())
     except ValueError as error:
         raise BadData(f"{file}: not JSON ({error})") from error
+    if isinstance(notes, dict) and isinstance(notes.get("terms"), str):
+        del notes["terms"]  # see terms.py
     if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
         raise BadData(f"{file}: expected a note of width, height and boxes for each picture's name")
     return notes
