@@ -1,8 +1,8 @@
-"""What a detector can do, measured on the WIDER validation pictures scaled to fit 640 × 480, as it is served."""
+"""What a detector can do on the WIDER validation pictures, at a scale: recall, precision, by height, and WIDER's AP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,17 +12,29 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from bundle.decode import Detections, Floats
-from bundle.preprocess import Letterbox, Picture, Size, letterbox
+from bundle.preprocess import Letterbox
 from training.data.identities import BadData
-from training.data.widerface import Photograph
-from training.evaluation.detection import Recall, Scene, counted, judge, recall_at_false_positives
-from training.evaluation.wider_protocol import SETTINGS, average_precision, official, protocol
+from training.data.photographs import Photograph
+from training.evaluation.detection import Curve, Recall, Scene, counted, curve
+from training.evaluation.scales import CANVAS, VGA, Find, Scale, seen
+from training.evaluation.wider_protocol import SETTINGS, Tally, official, protocol, tally
 
-CANVAS: Size = (640, 480)
-HEIGHT_LEAST = 40.0  # pixels of a face on the canvas, for the claim
-HEIGHTS = (10.0, 20.0, 40.0, 80.0, 160.0, float("inf"))
+__all__ = [
+    "CANVAS",
+    "HEIGHTS",
+    "HEIGHT_LEAST",
+    "Band",
+    "Find",
+    "Finding",
+    "Truth",
+    "finding",
+    "keep",
+    "kept",
+    "look",
+]
 
-Find = Callable[[Picture], Detections]  # on a canvas, in its pixels
+HEIGHT_LEAST = 40.0  # pixels of a face as the detector sees it, for the claim
+HEIGHTS = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -34,119 +46,137 @@ class Truth:
     ignored: npt.NDArray[np.bool_]
     placed: Letterbox
 
-    @property
-    def scale(self) -> float:
-        return self.placed.scale
+    @staticmethod
+    def of(photograph: Photograph) -> Truth:
+        height, width = photograph.pixels.shape[:2]
+        placed = Letterbox(VGA.ratio(width, height), width, height)
+        return Truth(photograph.name, photograph.boxes, photograph.ignored, placed)
 
-    def scene(self, least: float = HEIGHT_LEAST, most: float = float("inf")) -> Scene:
-        """In which only faces of `least` to below `most` canvas pixels of height count."""
-        tall = (self.boxes[:, 3] - self.boxes[:, 1]) * self.scale >= most
-        return counted(self.boxes, self.ignored | tall, self.scale, least)
+    def scene(self, least: float = HEIGHT_LEAST, below: float = float("inf"), scale: Scale = VGA) -> Scene:
+        """In which only faces of `least` to `below` pixels of height count, as seen at the scale."""
+        ratio = scale.ratio(self.placed.width, self.placed.height)
+        return counted(self.boxes, self.ignored, ratio, least, below)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Faces of one size: the share found at one false positive a picture (of the claim's faces), and AP of these."""
+
+    recall: float
+    average_precision: float
+    faces: int
+
+    @staticmethod
+    def of(found: Curve, threshold: float) -> Band:
+        return Band(found.recall_from(threshold), found.average_precision, found.faces)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One detector's results: recall at 1 and 0.1 false positives a picture, by height at 1, the curve, WIDER's AP."""
+    """One detector's results at one scale.
+
+    at_one, at_tenth, precision, recall: of faces of HEIGHT_LEAST and more; whole: `average_precision` in MATLAB's
+    arithmetic, see `wider_protocol`.
+    """
 
     name: str
+    scale: str
     at_one: Recall
     at_tenth: Recall
-    by_height: dict[str, tuple[float, int]]  # recall and faces
+    by_height: Mapping[str, Band]
     precision: npt.NDArray[np.float64]
     recall: npt.NDArray[np.float64]
-    average_precision: dict[str, float]
+    average_precision: Mapping[str, float]
+    whole: Mapping[str, float]
 
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it."""
         return {
+            "scale": self.scale,
             "recall@1fp": self.at_one.recall,
             "threshold@1fp": self.at_one.threshold,
             "recall@0.1fp": self.at_tenth.recall,
+            "threshold@0.1fp": self.at_tenth.threshold,
             "faces": self.at_one.faces,
             "pictures": self.at_one.pictures,
-            "recall_by_height": {
-                name: {"recall": share, "faces": n} for name, (share, n) in self.by_height.items()
-            },
-            "average_precision": self.average_precision,
+            "by_height": {name: vars(of) for name, of in self.by_height.items()},
+            "average_precision": dict(self.average_precision),
+            "average_precision_whole_numbers": dict(self.whole),
         }
 
 
 def look(
     photographs: Iterable[Photograph], finders: Mapping[str, Find]
 ) -> tuple[list[Truth], dict[str, list[Detections]]]:
-    """The truth of each picture, and what each finder finds on its canvas, in the picture's own pixels.
+    """The truth of each picture, and what each finder finds at VGA, in the picture's own pixels.
 
     One pass, a picture at a time: decoded, the validation pictures are a gigabyte.
     """
     truth, found = [], {name: list[Detections]() for name in finders}
     for photograph in tqdm(photographs, desc="finding faces", unit="picture", mininterval=5):
-        canvas, placed = letterbox(photograph.pixels, CANVAS)
-        truth.append(Truth(photograph.name, photograph.boxes, photograph.ignored, placed))
+        truth.append(Truth.of(photograph))
         for name, find in finders.items():
-            on = find(canvas)
-            found[name].append(
-                Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores)
-            )
+            found[name].append(seen(find, np.asarray(photograph.pixels), VGA))
     return truth, found
 
 
-def precisions(truth: Sequence[Truth], found: Sequence[Detections], lists: Path) -> dict[str, float]:
-    """WIDER's AP by setting over the pictures present, a subset of the official validation set."""
+def tallies(
+    truth: Sequence[Truth], found: Sequence[Detections], lists: Path, whole: bool = False
+) -> dict[str, Tally]:
+    """WIDER's own count by setting, over the pictures present, a subset of the official validation set.
+
+    Raises BadData for a picture that the official lists do not have.
+    """
     by_name = {
         of.name.removeprefix("val/").rsplit(".", 1)[0]: official(one, of.placed.width)
         for of, one in zip(truth, found, strict=True)
     }
-    results: dict[str, float] = {}
+    results: dict[str, Tally] = {}
     for setting in SETTINGS:
         listed = protocol(lists, setting)
         missing = sorted(set(by_name) - set(listed))
         if missing:
             raise BadData(f"{len(missing)} pictures are not in the official list, the first: {missing[0]}")
-        results[setting] = average_precision({name: listed[name] for name in by_name}, by_name)
+        results[setting] = tally({name: listed[name] for name in by_name}, by_name, whole)
     return results
+
+
+def precisions(of: Mapping[str, Tally]) -> dict[str, float]:
+    """WIDER's AP by setting."""
+    return {setting: one.average_precision for setting, one in of.items()}
 
 
 def finding(
-    name: str, truth: Sequence[Truth], found: Sequence[Detections], average_precision: dict[str, float]
+    name: str,
+    truth: Sequence[Truth],
+    found: Sequence[Detections],
+    average_precision: Mapping[str, float],
+    scale: Scale = VGA,
+    whole: Mapping[str, float] | None = None,
 ) -> Finding:
-    """The claim counts faces of HEIGHT_LEAST canvas pixels; smaller ones neither count nor harm."""
-    scenes = [of.scene() for of in truth]
-    at_one = recall_at_false_positives(scenes, found, 1.0)
-    precision, recall = _curve(scenes, found)
+    """The claim counts faces of HEIGHT_LEAST pixels as seen; smaller ones neither count nor harm."""
+    claim = curve([of.scene(scale=scale) for of in truth], found)
+    at_one = claim.at_false_positives(1.0)
     return Finding(
         name=name,
+        scale=scale.name,
         at_one=at_one,
-        at_tenth=recall_at_false_positives(scenes, found, 0.1),
-        by_height=_by_height(truth, found, at_one.threshold),
-        precision=precision,
-        recall=recall,
+        at_tenth=claim.at_false_positives(0.1),
+        by_height={
+            _named(least, below): Band.of(
+                curve([of.scene(least, below, scale) for of in truth], found), at_one.threshold
+            )
+            for least, below in pairwise(HEIGHTS)
+        },
+        precision=claim.precision,
+        recall=claim.recall,
         average_precision=average_precision,
+        whole=whole or {},
     )
 
 
-def _curve(scenes: Sequence[Scene], found: Sequence[Detections]) -> tuple[npt.NDArray[np.float64], ...]:
-    verdicts = [judge(scene, of) for scene, of in zip(scenes, found, strict=True)]
-    scores, hit, miss = (np.concatenate([verdict[i] for verdict in verdicts]) for i in range(3))
-    order = np.argsort(-scores, kind="stable")
-    hits, misses = np.cumsum(hit[order]), np.cumsum(miss[order])
-    faces = max(1, int(sum((~scene.ignored).sum() for scene in scenes)))
-    return hits / np.maximum(hits + misses, 1), hits / faces
-
-
-def _by_height(
-    truth: Sequence[Truth], found: Sequence[Detections], threshold: float
-) -> dict[str, tuple[float, int]]:
-    results = {}
-    for least, most in pairwise(HEIGHTS):
-        hits = faces = 0
-        for of, all_found in zip(truth, found, strict=True):
-            scene, sure = of.scene(least, most), all_found.scores >= threshold
-            chosen = Detections(all_found.boxes[sure], all_found.landmarks[sure], all_found.scores[sure])
-            hits += int(judge(scene, chosen)[1].sum())
-            faces += int((~scene.ignored).sum())
-        name = f"{least:.0f}–{most:.0f} px" if np.isfinite(most) else f"≥ {least:.0f} px"
-        results[name] = (hits / faces if faces else float("nan"), faces)
-    return results
+def _named(least: float, below: float) -> str:
+    return f"{least:.0f}–{below:.0f} px" if np.isfinite(below) else f"≥ {least:.0f} px"
 
 
 def keep(found: Sequence[Detections], file: Path) -> list[Detections]:

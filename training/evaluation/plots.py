@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from bundle.calibration import Calibration
 from training.evaluation.ablations import Ablation
 from training.evaluation.bootstrap import Interval
-from training.evaluation.finding import Finding
+from training.evaluation.detectors import DetectorResults
+from training.evaluation.finding import HEIGHT_LEAST, Band
 from training.evaluation.pairwise import ScoreCounts
 from training.evaluation.recognition import Recognition
 
@@ -114,32 +115,40 @@ def ablation_figure(ablations: Sequence[Ablation]) -> bytes:
     return _png(figure)
 
 
-def detector_figure(results: Sequence[Finding]) -> bytes:
-    """Precision and recall of the claim's faces, and recall by height at one false positive a picture."""
-    figure, (curve, heights) = _figure(2)
-    for index, of in enumerate(results):
-        curve.plot(of.recall, of.precision, color=COLOURS[index], label=of.name)
-        names = list(of.by_height)
-        places = np.arange(len(names)) + 0.4 * index - 0.2
-        shares = np.nan_to_num([share for share, _ in of.by_height.values()])
-        heights.bar(places, shares, 0.38, color=COLOURS[index], label=of.name)
-        heights.set_xticks(np.arange(len(names)), names, fontsize=7)
-    curve.set(
-        xlabel="recall",
-        ylabel="precision",
-        title="faces ≥ 40 px on 640 × 480",
-        xlim=(0, 1.01),
-        ylim=(0, 1.01),
-    )
-    heights.set(
-        xlabel="height on the canvas",
-        ylabel="recall",
-        title="recall at 1 false positive a picture",
-        ylim=(0, 1),
-    )
-    curve.legend(loc="lower left")
-    heights.legend(loc="upper left", fontsize=7)
+def detector_figure(results: DetectorResults) -> bytes:
+    """Precision and recall of the claim's faces, WIDER's AP, and recall by height and by the share of the frame."""
+    figure, (curve, wider, heights, near) = _figure(2, 2)
+    names = list(dict.fromkeys(of.name for of in results.findings))
+    colour = dict(zip(names, COLOURS, strict=False))
+    styles = dict(zip(dict.fromkeys(of.scale for of in results.findings), ("-", "--", ":"), strict=False))
+    for of in results.findings:
+        label = f"{of.name}, {of.scale}"
+        curve.plot(of.recall, of.precision, styles[of.scale], color=colour[of.name], label=label)
+        settings, aps = list(of.average_precision), list(of.average_precision.values())
+        wider.plot(settings, aps, f"o{styles[of.scale]}", color=colour[of.name], label=label, markersize=3)
+    curve.set(xlabel="recall", ylabel="precision", title=f"faces ≥ {HEIGHT_LEAST:.0f} px as seen")
+    wider.set(ylabel="AP", title="WIDER FACE's own evaluation, by scale")
+    first = results.served.scale
+    _bars(heights, {of.name: of.by_height for of in results.at(first)}, colour)
+    heights.set(xlabel="height, pixels as seen", title=f"recall at 1 false positive a picture, {first}")
+    _bars(near, results.near, colour)
+    near.set(xlabel="share of the frame", title="the same of faces that fill the frame")
+    for axes in (curve, wider, heights, near):
+        axes.set_ylim(0, 1.01)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc="upper left" if axes is heights else "lower left", fontsize=7)
     return _png(figure)
+
+
+def _bars(axes: Axes, by_name: Mapping[str, Mapping[str, Band]], colour: Mapping[str, str]) -> None:
+    """Recall by band, a bar for each detector."""
+    wide = 0.8 / max(1, len(by_name))
+    for place, (name, bands) in enumerate(by_name.items()):
+        at = np.arange(len(bands)) + wide * (place + 0.5) - 0.4
+        shares = np.nan_to_num([of.recall for of in bands.values()])
+        axes.bar(at, shares, 0.95 * wide, color=colour[name], label=name)
+        axes.set_xticks(np.arange(len(bands)), list(bands), fontsize=7)
+    axes.set_ylabel("recall")
 
 
 def calibration_figure(calibration: Calibration) -> bytes:

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.calibration import Calibration, UnsupportedRate
-from training.evaluation.finding import CANVAS, HEIGHT_LEAST
+from training.evaluation.detection_report import detection_part, summary_line
 from training.evaluation.markdown import bullets, table
-from training.evaluation.recognition_report import STATED_FPIR, recognition_part, summary_lines
+from training.evaluation.recognition_report import SOURCES, STATED_FPIR, recognition_part, summary_lines
 from training.evaluation.results import About, Results
+from training.loop.lineage import in_words
+from training.loop.records import AnyRecord, FaceRecord, TeacherRecord
 
 FMRS_SHIPPED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -24,7 +26,7 @@ def card(about: About, results: Results, calibration: Calibration) -> str:
         _summary(about, results),
         _data(about, results),
         recognition_part(about, results),
-        _detection(results),
+        detection_part(results.detection, drawn=about.synthetic),
         _thresholds(calibration, results.promise or {}),
         _parity(results),
         _limits(about),
@@ -50,11 +52,9 @@ def _head(about: About) -> str:
 
 
 def _summary(about: About, results: Results) -> str:
-    ours = results.finding[0]
     lines = [
         *summary_lines(about, results),
-        f"detector: finds {ours.at_one.recall:.2%} of the faces of at least {HEIGHT_LEAST:.0f} pixels at one false "
-        "positive a picture",
+        summary_line(results.detection),
         *_promised(results.promise or {}),
         *(f"below its floor: {verdict}" for verdict in results.verdicts if not verdict.holds),
         "not assessed: differences between groups of people, presentation attacks"
@@ -77,71 +77,71 @@ def _promised(promise: Mapping[str, Any]) -> list[str]:
 
 
 def _data(about: About, results: Results) -> str:
-    if about.synthetic:
-        return (
-            "## Data\n\nEvery picture was drawn by `training/data/drawing.py` and `scenes.py`. People are drawn from "
-            "separate ranges of numbers for training, validation, calibration and the verification pairs."
+    drawn = (
+        "Every picture was drawn by `training/data/drawing.py` and `scenes.py`. People are drawn from separate ranges "
+        "of numbers for training, validation, calibration and the verification pairs."
+    )
+    parts = [drawn, _learnt(about)]
+    if not about.synthetic:
+        duplicates = (
+            "Training photographs of `wider` and `masks` that look like a validation photograph of `wider` (difference "
+            f"hash): {len(results.duplicates)}."
         )
-    known = (
-        "the overlap was not assessed beyond that"
+        parts = [_learnt(about), _measured_with(about, results), duplicates, _leakage(about, results)]
+    return "\n\n".join(["## Data", *parts])
+
+
+def _learnt(about: About) -> str:
+    return (
+        "The weights were made from these, as the two runs recorded it, and inherit the strictest terms among them; "
+        '"not stated" counts as research only. Labels are official where people gave them, pseudo where a program '
+        "alone did.\n\n"
+        + bullets(f"{model}: {_named(of)}" for model, records in about.records.items() for of in records)
+    )
+
+
+def _named(of: AnyRecord) -> str:
+    if isinstance(of, FaceRecord):
+        return str(of.model_copy(update={"sources": tuple(SOURCES.get(name, name) for name in of.sources)}))
+    return str(of)
+
+
+def _measured_with(about: About, results: Results) -> str:
+    ours = results.recognition[0]
+    sources = ", ".join(SOURCES.get(of.group, of.group) for of in ours.on_validation.sources)
+    uses = {
+        "faces": "`validation` to select and for the gate, `calibration` for thresholds alone"
+        + (f", of {sources}" if sources else ""),
+        "lfw": f"evaluation only, {ours.on_lfw.pictures:,} pictures",
+        "wider": "a tenth of the training pictures to select, evaluation only on "
+        f"{results.detection.served.at_one.pictures:,} validation pictures",
+    }
+    return "Measured and calibrated with:\n\n" + bullets(
+        f"`{name}`: {uses[name] + '; ' if name in uses else ''}terms: {terms}"
+        for name, terms in about.sets.items()
+    )
+
+
+def _leakage(about: About, results: Results) -> str:
+    overlap = (
+        "Whether the training set has people of the evaluation sets was not assessed; some may be in both."
         if results.overlap is None
-        else "what overlap is left is given below"
+        else "Who of the evaluation sets looks like somebody of `train` is told below; some may be hidden."
     )
-    leakage = (
-        "**Distillation and leakage.** The embedder learnt from the embeddings of the reference embedder "
-        "(foamliu/MobileFaceNet, trained on MS1M) beside its own identity labels. MS1M contains many of LFW's "
-        "people, so through its teacher this model has indirectly seen people of LFW: read the LFW figures with "
-        "that in mind. "
-        if about.distilled
-        else "**Leakage.** "
-    )
-    leakage += (
-        "The identities of the labelled faces that look like anyone in the evaluation sets were removed by the data "
-        f"set's own cleaning with an independent embedder; {known}. Some hidden overlap and about 2 % wrong labels can "
-        "remain."
-    )
-    return (
-        "## Data\n\nAll sets show real people and are used under non-commercial research terms; the weights inherit "
-        "them.\n\n"
-        + bullets(
-            [
-                "embedder: aligned faces from Families in the Wild, PINS and CelebA, split by identity: `train` to "
-                "train, `validation` to select and for the gate, `calibration` for thresholds alone",
-                "detector: a subset of WIDER FACE's training pictures (nine tenths to train, one tenth to select) "
-                "and photographs of people with and without masks; boxes are official, five points were taught by "
-                "YuNet where it agreed with a box",
-                "evaluation only: LFW (7,701 pictures, 6,000 pairs) and a subset of WIDER "
-                "FACE's validation pictures",
-            ]
+    if about.distilled:
+        return (
+            "**Distillation and leakage.** The embedder learnt from the embeddings of the reference embedder "
+            "(foamliu/MobileFaceNet, trained on MS1M) beside its own identity labels. MS1M contains many of LFW's "
+            "people, so through its teacher this model has indirectly seen people of LFW: read the LFW figures with "
+            f"that in mind. {overlap}"
         )
-        + f"\n\nTraining photographs that look like a WIDER validation photograph (difference hash): "
-        f"{len(results.duplicates)}.\n\n{leakage}"
-    )
-
-
-def _detection(results: Results) -> str:
-    head = ["detector", "recall at 1 FP", "recall at 0.1 FP", "AP easy", "AP medium", "AP hard"]
-    rows = [
-        [of.name, f"{of.at_one.recall:.2%}", f"{of.at_tenth.recall:.2%}"]
-        + [f"{of.average_precision[name]:.3f}" for name in ("easy", "medium", "hard")]
-        for of in results.finding
-    ]
-    ours = results.finding[0]
-    heights = [
-        [name, *(f"{of.by_height[name][0]:.1%}" for of in results.finding), str(n)]
-        for name, (_, n) in ours.by_height.items()
-        if n
-    ]
-    names = ["height on the canvas", *(of.name for of in results.finding), "faces"]
-    return (
-        f"## Detection\n\n{table(head, rows)}\n\n"
-        f"On {ours.at_one.pictures} validation pictures (a subset of WIDER FACE's validation set), each scaled to "
-        f"fit {CANVAS[0]} × {CANVAS[1]}. Recall: faces of at least {HEIGHT_LEAST:.0f} pixels there "
-        f"({ours.at_one.faces:,}), IoU 0.5, one threshold for all pictures, at one (a tenth of a) false positive a "
-        "picture on average; found boxes under that height that match nothing are passed over. "
-        "AP: WIDER's own evaluation at that scale, so not comparable with figures at the "
-        f"original size.\n\n{table(names, heights)}\n\nRecall by height at one false positive a picture."
-    )
+    if any(isinstance(of, TeacherRecord) for of in about.records.get("embedder", ())):
+        return (
+            "**Distillation and leakage.** The embedder learnt from a teacher's embeddings beside its own identity "
+            "labels: whom that teacher has seen, this model has seen indirectly, and that was not assessed. "
+            f"{overlap}"
+        )
+    return f"**Leakage.** {overlap}"
 
 
 def _thresholds(calibration: Calibration, promise: Mapping[str, Any]) -> str:
@@ -246,5 +246,10 @@ def _limits(about: About) -> str:
 
 
 def _made(about: About) -> str:
-    steps = ", ".join(f"{name} {count:,} steps" for name, count in about.steps.items())
-    return f"## Made with\n\n`{about.command}` at commit `{about.commit}` ({steps}).\n\n{bullets(about.datasets)}"
+    steps = {name: f"{name} {count:,} steps" for name, count in about.steps.items()}
+    if about.lineage:
+        steps["embedder"] += f", {in_words(about.lineage)}"
+    told = "; ".join(steps.values())
+    return (
+        f"## Made with\n\n`{about.command}` at commit `{about.commit}` ({told}).\n\n{bullets(about.datasets)}"
+    )

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from training.evaluation.ablations import Ablation
 from training.evaluation.bootstrap import Interval
-from training.evaluation.finding import Finding
+from training.evaluation.detectors import DetectorResults
 from training.evaluation.floors import Verdict
 from training.evaluation.recognition import Overlap, Recognition
+from training.loop.lineage import Lineage
+from training.loop.records import AnyRecord
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything measured for one bundle; of recognition and finding ours is the first, the reference the second."""
+    """Everything measured for one bundle; of recognition ours is the first, the reference the second."""
 
     recognition: Sequence[Recognition]
     fnmr_ratio: Mapping[float, Interval] | None  # ours over the reference's, by FMR
-    finding: Sequence[Finding]
+    detection: DetectorResults
     parity: Mapping[str, Mapping[str, float]]
     verdicts: Sequence[Verdict]
     duplicates: Sequence[
@@ -35,7 +37,7 @@ class Results:
         ratio = {f"fnmr_ratio@fmr={f:g}": vars(of) for f, of in (self.fnmr_ratio or {}).items()}
         return {
             "recognition": {**{of.name: of.metrics() for of in self.recognition}, **ratio},
-            "detection": {of.name: of.metrics() for of in self.finding},
+            "detection": self.detection.metrics(),
             "parity": {name: dict(of) for name, of in self.parity.items()},
             "floors": {
                 v.floor: {"asked": v.asked, "measured": v.measured, "holds": v.holds} for v in self.verdicts
@@ -55,12 +57,15 @@ class About:
     model_id: str
     created: str
     synthetic: bool
-    distilled: bool
+    distilled: bool  # by the reference embedder, which has seen people of LFW
     licence: str
     commit: str
     command: str
     datasets: Sequence[str]
     steps: Mapping[str, int]
     figures: Mapping[str, str]  # file → caption
+    lineage: Lineage = ()  # of the embedder
+    records: Mapping[str, Sequence[AnyRecord]] = field(default_factory=dict)  # what each model learnt from
+    sets: Mapping[str, str] = field(default_factory=dict)  # measured and calibrated with → their terms
     embedder: str = "MobileFaceNet"
     detector: str = "slim ResNet RetinaNet"

@@ -81,9 +81,23 @@ def ten_folds(
 ) -> tuple[float, float]:
     """LFW's protocol: accuracy on each fold with the threshold that is best on the other nine.
 
+    Returns (mean, standard error over the folds) in 0–1 of `fold_accuracies`.
+    """
+    return mean_and_error(fold_accuracies(similarity, same, folds, kept))
+
+
+def mean_and_error(of_folds: np.ndarray) -> tuple[float, float]:
+    """The mean over the folds, float [folds], and its standard error."""
+    return float(of_folds.mean()), float(of_folds.std(ddof=1) / np.sqrt(len(of_folds)))
+
+
+def fold_accuracies(
+    similarity: np.ndarray, same: np.ndarray, folds: int = 10, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """float [folds], 0–1: each fold's accuracy with the threshold that is best on the others.
+
     similarity: float [n]; same: bool [n], in the official order. kept: bool [n], the pairs that count; those that do
-    not leave their fold smaller. Returns (mean, standard error over the folds) in 0–1. Raises ValueError for an empty
-    fold.
+    not leave their fold smaller. Raises ValueError for an empty fold.
     """
     counting = np.arange(len(same)) if kept is None else np.flatnonzero(kept)
     parts = [np.intersect1d(part, counting) for part in np.array_split(np.arange(len(same)), folds)]
@@ -96,7 +110,7 @@ def ten_folds(
         rest = np.setdiff1d(counting, test)
         threshold = _best_threshold(similarity[rest], same[rest])
         accuracies.append(((similarity[test] >= threshold) == same[test]).mean())
-    return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(folds))
+    return np.array(accuracies)
 
 
 def _best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:

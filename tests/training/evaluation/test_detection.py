@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.decode import Detections
-from training.evaluation.detection import Scene, counted, judge, recall_at_false_positives
+from training.evaluation.detection import Scene, area, counted, curve, judge, recall_at_false_positives
 
 
 def found(*rows: tuple[float, float, float, float, float]) -> Detections:
@@ -73,6 +73,33 @@ def test_faces_below_the_height_do_not_count() -> None:
     assert counted(boxes, np.array([False, False]), 0.7, 40).ignored.tolist() == [True, True]
     assert counted(boxes, np.array([True, False]), 1.0, 5).ignored.tolist() == [True, False]
     assert counted(boxes, np.array([False, False]), 0.5, 20).least_height == 40
+
+
+def test_faces_of_other_heights_neither_count_nor_harm() -> None:
+    boxes = np.array([NEAR, (0, 200, 10, 210)], np.float32)
+    truth = counted(boxes, np.zeros(2, bool), scale=0.5, at_least=16, below=32)
+    assert truth.ignored.tolist() == [False, True]  # 25 and 5 pixels as seen
+    tall, short, wrong = (300, 0, 340, 64), (300, 0, 340, 31), (300, 0, 340, 40)
+    _, hit, miss = judge(truth, found((0.9, *NEAR), (0.8, *tall), (0.7, *short), (0.6, *wrong)))
+    assert hit.tolist() == [True, False, False, False]
+    assert miss.tolist() == [False, False, False, True]
+
+
+def test_a_curve_tells_every_threshold_and_its_area_by_hand() -> None:
+    """In order: hit, miss, hit of two faces. Precision 1 up to recall ½, then ⅔ up to 1."""
+    of = curve([scene(NEAR, FAR)], [found((0.9, *NEAR), (0.6, *ELSEWHERE), (0.3, *FAR))])
+    assert of.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert of.precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3])
+    assert [of.recall_from(at) for at in (0.95, 0.89, 0.5, 0.1)] == [0, 0.5, 0.5, 1]
+    assert of.at_false_positives(0).threshold == pytest.approx(0.9)
+    empty = curve([scene()], [found((0.9, *NEAR))])
+    assert np.isnan(empty.average_precision)
+    assert np.isnan(empty.recall_from(0.1))
+
+
+def test_the_area_is_under_the_envelope() -> None:
+    assert area(np.array([0.2, 0.4]), np.array([0.1, 0.5])) == pytest.approx(0.4 * 0.5)
+    assert area(np.zeros(0), np.zeros(0)) == 0
 
 
 def test_equal_scores_pass_the_threshold_together() -> None:

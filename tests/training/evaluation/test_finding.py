@@ -10,7 +10,8 @@ import pytest
 from bundle.decode import Detections
 from bundle.preprocess import letterbox
 from training.data.widerface import Photograph, wider
-from training.evaluation.finding import CANVAS, finding, keep, kept, look, precisions
+from training.evaluation.finding import CANVAS, HEIGHTS, finding, keep, kept, look, precisions, tallies
+from training.evaluation.scales import ORIGINAL
 
 NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
 PERFECT = dict.fromkeys(("easy", "medium", "hard"), 1.0)
@@ -39,20 +40,24 @@ def photographs(drawn_sets) -> list[Photograph]:
 
 def test_the_truth_as_an_answer_is_perfect(photographs: list[Photograph], drawn_sets) -> None:
     truth, found = look(photographs, {"told": told(photographs)})
-    precision = precisions(truth, found["told"], drawn_sets.root / "wider" / "val_protocol")
+    lists = drawn_sets.root / "wider" / "val_protocol"
+    precision = precisions(tallies(truth, found["told"], lists))
     assert precision == pytest.approx(PERFECT)
     result = finding("told", truth, found["told"], precision)
     assert result.at_one.recall == result.at_tenth.recall == 1.0
     assert result.precision[-1] == result.recall[-1] == 1.0
-    assert all(share == 1.0 for share, faces in result.by_height.values() if faces)
-    assert sum(faces for _, faces in result.by_height.values()) == sum(len(of.boxes) for of in photographs)
+    assert precisions(tallies(truth, found["told"], lists, whole=True)) == pytest.approx(PERFECT)
+    bands = [of for of in result.by_height.values() if of.faces]
+    assert [(of.recall, of.average_precision) for of in bands] == [(1.0, pytest.approx(1.0))] * len(bands)
+    tall = np.concatenate([(of.boxes[:, 3] - of.boxes[:, 1]) for of in photographs])
+    assert sum(of.faces for of in bands) == (tall >= HEIGHTS[0]).sum()
 
 
 def test_finding_nothing_is_recall_zero(photographs: list[Photograph]) -> None:
     truth, found = look(photographs, {"blind": lambda canvas: NOTHING})
     result = finding("blind", truth, found["blind"], {})
     assert result.at_one.recall == 0.0
-    assert all(share == 0.0 for share, faces in result.by_height.values() if faces)
+    assert all(of.recall == of.average_precision == 0.0 for of in result.by_height.values() if of.faces)
 
 
 def test_a_face_counts_by_its_height_on_the_canvas() -> None:
@@ -65,6 +70,7 @@ def test_a_face_counts_by_its_height_on_the_canvas() -> None:
         )
         truth, _ = look([photograph], {})
         assert int((~truth[0].scene().ignored).sum()) == counts
+        assert (~truth[0].scene(scale=ORIGINAL).ignored).all()  # there it is twice as tall
 
 
 def test_detections_are_kept_as_they_were(tmp_path: Path) -> None:

@@ -10,19 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.decode import Detections
+from tests.training.evaluation.drawn_detection import drawn_results
 from tests.training.evaluation.drawn_recognition import measured
 from training.evaluation import plots
 from training.evaluation.ablations import Ablation
 from training.evaluation.bootstrap import Interval
 from training.evaluation.calibration import Models, fit_calibration
 from training.evaluation.detection import Recall
+from training.evaluation.detectors import OURS, DetectorResults
 from training.evaluation.finding import Finding
 from training.evaluation.floors import Floors, judged
 from training.evaluation.plots import read_metrics
 from training.evaluation.recognition import Disjoint, Overlap, Recognition
 from training.evaluation.report import card
 from training.evaluation.results import About, Results
+from training.loop.records import FaceRecord, Record, TeacherRecord, learnt_from
 
 PROMISE = [
     {
@@ -54,19 +56,6 @@ ABLATIONS = [
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def found(name: str) -> Finding:
-    curve = np.linspace(0, 1, 20)
-    return Finding(
-        name=name,
-        at_one=Recall(0.954, 0.31, 830, 394),
-        at_tenth=Recall(0.9, 0.6, 830, 394),
-        by_height={"10–20 px": (0.2, 900), "≥ 160 px": (float("nan"), 0)},
-        precision=1 - curve / 2,
-        recall=curve,
-        average_precision={"easy": 0.91, "medium": 0.88, "hard": 0.6},
-    )
-
-
 @pytest.fixture(scope="module")
 def calibration():
     random = np.random.default_rng(2)
@@ -95,11 +84,25 @@ def results(people: list[Recognition]) -> Results:
     return Results(
         people,
         ratio,
-        [found("facet"), found("YuNet")],
+        drawn_results(),
         {"embedder.onnx": {"cosine_least": 1.0}},
         verdicts,
         [],
     )
+
+
+FACES = FaceRecord(
+    name="faces", identities=7000, faces=34000, digest="0f", labels="official", sources=("fiw", "drawn")
+)
+TEACHER = TeacherRecord(name="MobileFaceNet.onnx", sha256="1e")
+DOORS = Record(
+    name="doors",
+    pictures=9,
+    faces=0,
+    names="2d",
+    labels="pseudo, by scrfd.onnx",
+    terms="licence: commercial; ours",
+)
 
 
 def about(**changed: object) -> About:
@@ -114,6 +117,8 @@ def about(**changed: object) -> About:
         "datasets": ["faces sha256:00"],
         "steps": {"embedder": 3},
         "figures": {"report-detection.png": "Recall"},
+        "records": {"embedder": (FACES, TEACHER), "detector": (DOORS,)},
+        "sets": {"faces": "agreed", "lfw": "not stated", "wider": "not stated", "masks": "ask first"},
     }
     return About(**{**given, **changed})
 
@@ -128,7 +133,12 @@ def test_the_card_states_terms_leakage_numbers_and_what_was_not_assessed(
         "# default@1",
         "Research only.",
         "MS1M contains many of LFW's people",
-        "the overlap was not assessed beyond that",
+        "Whether the training set has people of the evaluation sets was not assessed",
+        "- embedder: faces: 7,000 identities, 34,000 faces of Families in the Wild, drawn; official; terms: not stated",
+        f"- embedder: {TEACHER}",
+        "- detector: doors: 9 pictures, 0 boxed faces; pseudo, by scrfd.onnx; terms: licence: commercial; ours",
+        "for thresholds alone, of even, odd; terms: agreed",
+        "- `masks`: terms: ask first",
         f"{ours.lfw:.2%} ± {ours.on_lfw.error:.2%}",
         f"{rate.value:.2%} ({rate.low:.2%} to {rate.high:.2%})",
         "1.90 (1.50 to 2.40)",
@@ -147,11 +157,26 @@ def test_the_card_states_terms_leakage_numbers_and_what_was_not_assessed(
 def test_a_card_of_drawings_says_that_it_is_one(results: Results, calibration) -> None:
     text = card(about(synthetic=True, licence="Apache-2.0"), results, calibration)
     assert "Made from drawn pictures" in text
+    assert f"- detector: {DOORS}" in section(text, "## Data")
     assert "MS1M" not in text
 
 
+def test_a_card_says_no_more_of_the_data_than_was_recorded(results: Results, calibration) -> None:
+    """Somebody's own data, a teacher of their own, and none: nothing of Facet's own sets is said."""
+    own = about(distilled=False, licence="Commercial use is allowed.", sets={})
+    data = section(card(own, results, calibration), "## Data")
+    for strange in ("MS1M", "CelebA", "research terms", "YuNet", "WIDER FACE", "2 %"):
+        assert strange not in data
+    assert "whom that teacher has seen, this model has seen indirectly" in data
+    alone = about(distilled=False, records={"embedder": learnt_from({"step": 1215}, Path())})
+    data = section(card(alone, results, calibration), "## Data")
+    assert "- embedder: not recorded: unknown, of the first 1,215 steps; terms: not stated" in data
+    assert "teacher" not in data
+
+
 def test_without_references_the_card_has_our_rows_alone(results: Results, calibration) -> None:
-    alone = Results(results.recognition[:1], None, results.finding[:1], results.parity, results.verdicts, [])
+    detection = DetectorResults(results.detection.findings[:1])
+    alone = Results(results.recognition[:1], None, detection, results.parity, results.verdicts, [])
     text = card(about(), alone, calibration)
     assert "YuNet |" not in text
     assert "| ratio |" not in text
@@ -193,7 +218,7 @@ FIGURES = {
     "identification": lambda results, _calibration, _folder: plots.identification_figure(results.recognition),
     "promise": lambda _results, _calibration, _folder: plots.promise_figure({"held_out_fpir": PROMISE}),
     "ablation": lambda _results, _calibration, _folder: plots.ablation_figure(ABLATIONS),
-    "detector": lambda results, _calibration, _folder: plots.detector_figure(results.finding),
+    "detector": lambda results, _calibration, _folder: plots.detector_figure(results.detection),
     "calibration": lambda _results, calibration, _folder: plots.calibration_figure(calibration),
     "training": lambda _results, _calibration, folder: plots.training_figure(
         {"embedder": folder / "metrics.jsonl", "detector": folder / "none.jsonl"}
@@ -223,20 +248,9 @@ def test_a_metrics_file_is_read_past_a_cut_line_and_a_step_taken_twice(tmp_path:
 
 
 def test_nothing_found_still_draws() -> None:
-    nothing = Detections(
-        np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32)
-    )
-    assert len(nothing) == 0
-    empty = Finding(
-        "blind",
-        Recall(0.0, float("inf"), 0, 1),
-        Recall(0.0, float("inf"), 0, 1),
-        {},
-        np.zeros(0),
-        np.zeros(0),
-        {},
-    )
-    assert plots.detector_figure([empty])[:8] == PNG
+    none = Recall(0.0, float("inf"), 0, 1)
+    empty = Finding(OURS, "VGA", none, none, {}, np.zeros(0), np.zeros(0), {}, {})
+    assert plots.detector_figure(DetectorResults([empty]))[:8] == PNG
 
 
 def section(text: str, title: str) -> str:
@@ -307,7 +321,7 @@ def test_overlap_is_not_assessed_or_none_or_told_twice(results: Results, calibra
     rows = [line for line in section(text, title).split("\n") if line.startswith("| facet |")]
     assert [f"{ours.lfw:.2%}" in rows[0], "50.00%" in rows[1], "25.00%" in rows[1]] == [True] * 3
     assert "A_B" not in text
-    assert "the overlap was not assessed beyond that" not in text
+    assert "was not assessed; some may be in both" not in text
 
 
 def test_groups_are_not_assessed_and_sources_are(results: Results, calibration) -> None:

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.decode import Detections
-from training.evaluation.wider_protocol import SETTINGS, Truth, average_precision, official, protocol
+from training.evaluation.wider_protocol import (
+    SETTINGS,
+    Truth,
+    average_precision,
+    difference,
+    official,
+    protocol,
+    tally,
+)
+
+OFFICIAL = Path(__file__).with_name("official_wider.json")
 
 
 def as_found(truths: dict[str, Truth], scores: np.ndarray | None = None) -> dict[str, Detections]:
@@ -91,6 +101,87 @@ def test_it_equals_the_original_written_out(seed: int) -> None:
     truths, found = crowd(seed)
     if any(truth.counts.any() for truth in truths.values()):
         assert average_precision(truths, found) == pytest.approx(literal(truths, found), abs=1e-6)
+
+
+def official_fixture(setting: str) -> tuple[dict[str, Truth], dict[str, Detections]]:
+    """Drawn lists and answers in 61 events, which the official toolkit has evaluated; see the file."""
+    truths, found = {}, {}
+    for picture in json.loads(OFFICIAL.read_text())["pictures"]:
+        faces = np.array(picture["faces"], np.float32).reshape(-1, 4)
+        counts = np.zeros(len(faces), bool)
+        counts[np.array(picture["counts"][setting], int) - 1] = True
+        truths[picture["name"]] = Truth(faces, counts)
+        if picture["found"] is not None:
+            rows = np.array(picture["found"], np.float32).reshape(-1, 5)
+            corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1) - np.float32(0.5)
+            points = np.zeros((len(rows), 5, 2), np.float32)
+            found[picture["name"]] = Detections(corners, points, rows[:, 4])
+    return truths, found
+
+
+@pytest.mark.parametrize("arithmetic", ["real", "whole"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_it_equals_the_official_toolkit(setting: str, arithmetic: str) -> None:
+    """Its MATLAB code, run under Octave, with the lists as real and as whole numbers."""
+    expected = json.loads(OFFICIAL.read_text())["expected"][arithmetic][setting]
+    measured = average_precision(*official_fixture(setting), whole=arithmetic == "whole")
+    assert measured == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_official_fixture_is_invariant_too(setting: str) -> None:
+    """The truth as an answer is perfect, nothing is nothing, the order is nothing, twice is less."""
+    truths, found = official_fixture(setting)
+    before = average_precision(truths, found)
+    turned = {
+        name: Detections(of.boxes[::-1], of.landmarks[::-1], of.scores[::-1]) for name, of in found.items()
+    }
+    distinct = {name for name, of in found.items() if len(np.unique(of.scores)) == len(of)}
+    assert average_precision(truths, {**found, **{name: turned[name] for name in distinct}}) == before
+    twice = {
+        name: Detections(*(np.concatenate([part, part]) for part in (of.boxes, of.landmarks, of.scores)))
+        for name, of in found.items()
+    }
+    assert average_precision(truths, twice) < before
+    apart = {
+        name: Truth(of.boxes + 1000 * np.arange(len(of.boxes))[:, None] * [1, 0, 0, 0], of.counts)
+        for name, of in truths.items()
+    }
+    assert average_precision(apart, as_found(apart)) == pytest.approx(1.0)
+    assert average_precision(truths, {}) == 0.0
+
+
+def test_a_picture_that_counts_twice_weighs_as_two() -> None:
+    truths, found = crowd(3)
+    doubled = {**truths, "e/again": truths["e/1"]}, {**found, "e/again": found["e/1"]}
+    weights = np.array([[1.0, 2, 1, 1, 1]])
+    assert tally(truths, found).average_precisions(weights)[0] == pytest.approx(average_precision(*doubled))
+
+
+def test_a_detector_less_itself_is_nothing_and_less_a_worse_one_is_something() -> None:
+    truths, found = crowd(4, pictures=40)
+    same = tally(truths, found)
+    none = difference(same, same, draws=30)
+    assert (none.low, none.value, none.high) == (0, 0, 0)
+    good = tally(truths, as_found(truths))
+    of = difference(good, same, draws=60)
+    assert 0 < of.low <= of.value <= of.high
+    assert of.value == pytest.approx(good.average_precision - same.average_precision)
+
+
+def test_differences_narrow_with_more_pictures_and_are_paired() -> None:
+    """Two detectors that differ in one find a picture alone differ by less than either varies."""
+    widths = []
+    for pictures in (10, 90):
+        truths, found = crowd(5, pictures=pictures)
+        fewer = {
+            name: Detections(of.boxes[1:], of.landmarks[1:], of.scores[1:]) for name, of in found.items()
+        }
+        of = difference(tally(truths, found), tally(truths, fewer), draws=150)
+        widths.append(of.high - of.low)
+    assert widths[1] < widths[0]
+    alone = difference(tally(truths, found), tally(truths, {}), draws=150)
+    assert widths[1] < alone.high - alone.low
 
 
 def test_a_fixture_counted_by_hand() -> None:
