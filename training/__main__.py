@@ -17,24 +17,32 @@ os.environ.setdefault(
 )  # before torch: its pool would take every core for every small thing
 
 from bundle.folder import BundleError
+from training.ablate import add_ablate
 from training.config import REPOSITORY, BadConfig, datasets, read_config
 from training.data.annotations.checking import add_verb
+from training.data.annotations.marking import add_marking
 from training.data.identities import BadData, load_faces
 from training.data.synthetic import SMALL, SyntheticSize, write_synthetic
-from training.data.widerface import wider
 from training.detector import train as detector
+from training.detector.command import teacher_for
 from training.detector.config import DetectorConfig
-from training.detector.dataset import load
+from training.detector.material import bare, boxed, load, own, selected
+from training.detector.remarks import switched_off
 from training.embedder import train as embedder
 from training.embedder.config import EmbedderConfig
 from training.embedder.distillation import ReferenceEmbedder
 from training.evaluation.calibration import TooFewPeople
+from training.evaluation.detection_report import detection_part
 from training.evaluation.floors import Floors
+from training.evaluation.verification import TooFewImpostors
+from training.export.sensitivity import add_sensitivity_verb
+from training.export.suppression import add_one_graph_verb
 from training.gates import Policy
+from training.landmarks import add_landmarks
 from training.loop.checkpoint import UnreadableCheckpoint, UnsoundState
 from training.loop.diagnosis import Diverged
 from training.loop.loader import LoaderFailed
-from training.prepare import add_verbs
+from training.prepare import add_verbs, bundle_finder
 from training.publish import Order, Refused, evaluate, publish
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -50,6 +58,7 @@ EXPECTED = (
     BundleError,
     LoaderFailed,
     Refused,
+    TooFewImpostors,
     TooFewPeople,
     UnreadableCheckpoint,
     UnsoundState,
@@ -115,11 +124,30 @@ def train_and_publish(asked: argparse.Namespace) -> None:
         )
     else:
         print(f"data sets: {plan.data}")
+    _refuse_early(plan, asked)
+    if not asked.detector_teacher:
+        for line in switched_off(read_config(DetectorConfig, plan.configs / "detector.toml")):
+            print(line)
     data = plan.source()
     with _beside(plan, asked) as detector_done:
-        embedder_at = _train_embedder(plan, data, asked.threads)
+        embedder_at = _train_embedder(plan, data, asked)
         detector_at = detector_done()
     _publish(plan, data, embedder_at, detector_at, asked)
+
+
+def _refuse_early(plan: Recipe, asked: argparse.Namespace) -> None:
+    """What the detector's training would find out in its own process, while the embedder trains for hours."""
+    given = (asked.detector_teacher, *asked.photographs, *asked.also_boxed)
+    if plan.synthetic and any(given):
+        raise BadConfig(
+            "drawn data take no --detector-teacher, --photographs or --also-boxed: what is published is drawn alone"
+        )
+    if asked.photographs and not asked.detector_teacher:
+        raise BadConfig("--photographs are pictures without boxes: they need a --detector-teacher")
+    for path in (*asked.photographs, *asked.also_boxed):
+        if not path.exists():
+            raise BadData(f"{path}: no such folder of photographs")
+    teacher_for(read_config(DetectorConfig, plan.configs / "detector.toml"), asked.detector_teacher)
 
 
 @contextmanager
@@ -133,6 +161,9 @@ def _beside(plan: Recipe, asked: argparse.Namespace) -> Iterator[Callable[[], Pa
     verb = [sys.executable, "-m", "training", "detector", "--runs", str(asked.runs.resolve())]
     verb += ["--synthetic", asked.synthetic] if asked.synthetic else []
     verb += ["--threads", str(asked.threads)] if asked.threads else []
+    verb += ["--detector-teacher", str(asked.detector_teacher.resolve())] if asked.detector_teacher else []
+    for option, paths in (("--photographs", asked.photographs), ("--also-boxed", asked.also_boxed)):
+        verb += [option, *(str(path.resolve()) for path in paths)] if paths else []
     print(f"the detector trains beside the embedder; its progress: {run / 'train.log'}")
     with (run / "train.log").open("wb") as log:
         process = subprocess.Popen(verb, stdout=log, stderr=log, cwd=REPOSITORY)
@@ -153,9 +184,9 @@ def _beside(plan: Recipe, asked: argparse.Namespace) -> Iterator[Callable[[], Pa
             process.wait()
 
 
-def _train_embedder(plan: Recipe, data: Path, threads: int | None) -> Path:
+def _train_embedder(plan: Recipe, data: Path, asked: argparse.Namespace) -> Path:
     config = read_config(EmbedderConfig, plan.configs / "embedder.toml")
-    config = config.model_copy(update={"threads": threads or config.threads})
+    config = config.model_copy(update={"threads": asked.threads or config.threads})
     reference = data / "reference" / "MobileFaceNet.onnx"
     teacher = ReferenceEmbedder(reference) if config.distilled and reference.is_file() else None
     faces = data / "faces"
@@ -163,12 +194,17 @@ def _train_embedder(plan: Recipe, data: Path, threads: int | None) -> Path:
     return embedder.train(config, run, load_faces(faces, "train"), load_faces(faces, "validation"), teacher)
 
 
-def _train_detector(plan: Recipe, data: Path, threads: int | None) -> Path:
+def _train_detector(plan: Recipe, data: Path, asked: argparse.Namespace) -> Path:
+    _refuse_early(plan, asked)
     config = read_config(DetectorConfig, plan.configs / "detector.toml")
-    config = config.model_copy(update={"threads": threads or config.threads})
-    photographs = load(data, plan.landmarks, config.longest)
-    run = plan.runs / "detector" / "default"
-    return detector.train(config, run, photographs, list(wider(data / "wider", "selection")))
+    config = config.model_copy(update={"threads": asked.threads or config.threads})
+    teacher = teacher_for(config, asked.detector_teacher)
+    run, longest, dense = plan.runs / "detector" / "default", config.longest, teacher.name if teacher else ""
+    sources = own(data, plan.landmarks, longest, dense)
+    sources += [boxed(path, longest, dense) for path in asked.also_boxed]
+    sources += [bare(folder, longest, dense) for folder in asked.photographs]
+    photographs = load(sources, run.parent, longest, encoded=config.encoded)
+    return detector.train(config, run, photographs, selected(sources), teacher)
 
 
 def _publish(
@@ -194,6 +230,7 @@ def _order(
         floors=read_config(Floors, asked.floors or plan.configs / "floors.toml"),
         policy=read_config(Policy, asked.gates or plan.configs / "gates.toml"),
         first=asked.first,
+        without_faces=asked.faceless,
         command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
         synthetic=plan.synthetic,
         name=asked.name,
@@ -210,6 +247,7 @@ def _only_publish(asked: argparse.Namespace) -> None:
 def _only_evaluate(asked: argparse.Namespace) -> None:
     plan = recipe(asked.synthetic, asked.runs)
     results = evaluate(_order(plan, plan.source(), *_checkpoints(plan, asked), asked))
+    print(detection_part(results.detection, drawn=plan.synthetic))
     print("\n".join(map(str, results.verdicts)))
 
 
@@ -237,12 +275,17 @@ def _parser() -> argparse.ArgumentParser:
             "--runs", type=Path, default=REPOSITORY / "runs", help="where runs are kept and resumed"
         )
         verb.add_argument("--threads", type=int, help="for training and for the runtime")
+        if name in ("train-and-publish", "detector"):
+            _add_material(verb)
         if name in ("evaluate", "publish"):
             verb.add_argument("--embedder", type=Path, help="a checkpoint (default: of the default run)")
             verb.add_argument("--detector", type=Path, help="a checkpoint (default: of the default run)")
         if name in ("train-and-publish", "evaluate", "publish"):
             verb.add_argument(
                 "--to", type=Path, help="the bundle's folder (default: models/default, models/synthetic)"
+            )
+            verb.add_argument(
+                "--faceless", type=Path, metavar="DIR", help="pictures without faces, to count false ones on"
             )
             verb.add_argument("--floors", type=Path, help="TOML of the floors to hold")
             verb.add_argument("--gates", type=Path, help="TOML of the promotion gates to pass")
@@ -253,12 +296,30 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--version", default="", help="of the bundle (default: today)")
     add_verbs(verbs)
     add_verb(verbs)
+    add_marking(verbs, bundle_finder)
+    add_ablate(verbs)
+    add_landmarks(verbs)
+    add_sensitivity_verb(verbs)
+    add_one_graph_verb(verbs)
     return parser
 
 
-def _only_train(step: Callable[[Recipe, Path, int | None], Path], asked: argparse.Namespace) -> None:
+def _add_material(verb: argparse.ArgumentParser) -> None:
+    """What the detector may learn from beside the data sets' labels."""
+    verb.add_argument(
+        "--detector-teacher", type=Path, help="an SCRFD graph (ONNX): the detector's dense teacher"
+    )
+    verb.add_argument(
+        "--photographs", type=Path, nargs="+", default=[], metavar="DIR", help="pictures for that teacher"
+    )
+    verb.add_argument(
+        "--also-boxed", type=Path, nargs="+", default=[], metavar="SET", help="boxed photographs besides"
+    )
+
+
+def _only_train(step: Callable[[Recipe, Path, argparse.Namespace], Path], asked: argparse.Namespace) -> None:
     plan = recipe(asked.synthetic, asked.runs)
-    print(f"checkpoint: {step(plan, plan.source(), asked.threads)}")
+    print(f"checkpoint: {step(plan, plan.source(), asked)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,9 @@ from training.config import RunConfig, read_config
 from training.evaluation.bootstrap import Interval
 from training.evaluation.floors import Verdict
 from training.evaluation.verification import MIN_FALSE_MATCHES
-from training.export.ladder import Budget, Rung
+from training.export.detector_forms import DetectorBudget
+from training.export.embedder_forms import EmbedderBudget
+from training.export.ladder import Rung
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 MEGABYTE = 1_000_000
@@ -29,13 +31,15 @@ class Policy(RunConfig):
 
     fmr: float = Field(1e-3, gt=0, lt=1)  # at which FNMR on validation is compared with the old bundle's
     fnmr_margin: float = Field(0.01, ge=0)  # rise of FNMR, upper bound of the interval: 1 percentage point
+    recall_margin: float = Field(0.01, ge=0)  # fall of the detector's recall, lower bound: 1 percentage point
     times_old_most: float = Field(1.25, gt=0)  # processor time a face, over the old bundle's
     times_reference_most: float = Field(1.1, gt=0)  # and over the reference embedder's
     embedder_megabytes_most: float = Field(9, gt=0)
     detector_megabytes_most: float = Field(9, gt=0)
     bundle_megabytes_most: float = Field(20, gt=0)
     realised_over_promised_most: float = Field(2, ge=1)  # false match rate on held-out people, either way
-    variants: Budget = Budget()  # what other forms of the embedder may cost
+    variants: EmbedderBudget = EmbedderBudget()  # what other forms of the embedder may cost
+    detector_variants: DetectorBudget = DetectorBudget()
 
 
 def standing_policy(synthetic: bool) -> Policy:
@@ -69,8 +73,9 @@ class Gate:
 class Candidate:
     """What was measured of the bundle to be.
 
-    milliseconds: processor time a face, as served; sizes: bytes by role, "embedder" and "detector"; terms: of each data
-    set, "commercial" or "research-only"; alike: training photographs that look like one of the evaluation's.
+    rungs: the forms of both models; milliseconds: processor time a face, as served; sizes: bytes by role, "embedder"
+    and "detector"; terms: of each data set and teacher, "commercial" or "research-only"; alike: training photographs
+    that look like one of the evaluation's.
     """
 
     rungs: Sequence[Rung]
@@ -85,14 +90,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The bundle that would be replaced, run on the same faces and in the same minute as the candidate.
+    """The bundle that would be replaced, run on the same faces and pictures and in the same minute as the candidate.
 
-    fnmr_difference: the candidate's FNMR less this one's, None where the faces do not carry the rate.
+    fnmr_difference, recall_difference: the candidate's rate less this one's, None where faces or pictures do not carry
+    it.
     """
 
     model_id: str
     fnmr_difference: Interval | None
     milliseconds: float
+    recall_difference: Interval | None
 
 
 def judge(candidate: Candidate, incumbent: Incumbent | None, policy: Policy) -> list[Gate]:
@@ -104,6 +111,7 @@ def judge(candidate: Candidate, incumbent: Incumbent | None, policy: Policy) -> 
         parity_gate(candidate.rungs),
         *(_floor(verdict) for verdict in candidate.verdicts),
         _accuracy(incumbent, policy),
+        _detection(incumbent, policy),
         _pace_over_old(candidate, incumbent, policy),
         _pace_over_reference(candidate, policy),
         *_sizes(candidate, policy),
@@ -149,11 +157,17 @@ def parity_gate(rungs: Sequence[Rung], failure: str = "") -> Gate:
     name, required = "parity", "graph and model agree"
     if failure:
         return Gate(name, False, failure, None, required)
-    exact = [of for of in rungs if of.published and of.agreement]
-    least = min((of.agreement.cosine_least for of in exact if of.agreement), default=None)
-    if least is None:
+    served = [of for of in rungs if of.published]
+    nearest = [of.agreement.nearest_least for of in served if of.agreement]
+    if not served or len(nearest) < len(served):
         return Gate(name, False, "not assessed", None, required)
-    return Gate(name, True, f"graph and model agree, and so do {len(exact)} published forms", least, required)
+    return Gate(
+        name,
+        True,
+        f"graphs and models agree, and so do {len(served)} published forms",
+        min(nearest),
+        required,
+    )
 
 
 def _floor(verdict: Verdict) -> Gate:
@@ -181,6 +195,29 @@ def _accuracy(incumbent: Incumbent | None, policy: Policy) -> Gate:
         f"people anew; the upper bound may be {margin:+.2%}",
         found.value,
         margin,
+        (found.low, found.high),
+    )
+
+
+def _detection(incumbent: Incumbent | None, policy: Policy) -> Gate:
+    name, margin = (
+        "detection: recall at 1 false positive a validation picture, less the old bundle's",
+        policy.recall_margin,
+    )
+    if incumbent is None:
+        return Gate(name, True, "does not apply: there is no incumbent")
+    if not math.isfinite(margin):
+        return Gate(name, True, "does not apply: the policy sets no limit")
+    found = incumbent.recall_difference
+    if found is None:
+        return Gate(name, False, "not assessed: the pictures are too few for an interval", None, -margin)
+    return Gate(
+        name,
+        found.low >= -margin,
+        f"{found.value:+.2%} against {incumbent.model_id}, 95 % from {found.low:+.2%} to {found.high:+.2%}, by drawing "
+        f"pictures anew; the lower bound may be {-margin:+.2%}",
+        found.value,
+        -margin,
         (found.low, found.high),
     )
 
@@ -224,17 +261,25 @@ def _at_most(name: str, measured: float, most: float, unit: str) -> Gate:
     )
 
 
+def strictest(terms: Mapping[str, str]) -> Literal["research-only", "commercial"]:
+    """What weights inherit that were made from sets and teachers under `terms`, by name: of nothing known, and of
+    anything but "commercial" among them, "research-only"."""
+    return "commercial" if terms and set(terms.values()) == {"commercial"} else "research-only"
+
+
 def _licence(candidate: Candidate) -> Gate:
-    """The weights inherit the strictest terms of what they were made from."""
+    """The weights inherit the strictest terms of what they were made from; a bundle may claim less, never more."""
     strict = sorted(name for name, terms in candidate.terms.items() if terms != "commercial")
-    allowed = "research-only" if strict else "commercial"
-    claimed = candidate.licence.id
-    if claimed == "commercial" and strict:
+    allowed, claimed = strictest(candidate.terms), candidate.licence.id
+    if claimed == "commercial" != allowed:
         reason = (
             f"the bundle may not claim to be commercial: made from research-only data ({', '.join(strict)})"
+            if strict
+            else "the bundle may not claim to be commercial: nothing states the terms of what it was made from"
         )
         return Gate("licence", False, reason, claimed, allowed)
-    return Gate("licence", True, f"{claimed}; the data allow {allowed}", claimed, allowed)
+    because = f", for the terms of {', '.join(strict)}" if strict else ""
+    return Gate("licence", True, f"{claimed}; the data allow {allowed}{because}", claimed, allowed)
 
 
 def _alike(candidate: Candidate) -> Gate:

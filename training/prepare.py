@@ -35,8 +35,7 @@ from training.data.proposals import apply_proposals, write_proposals
 from training.data.raw_photographs import Picture
 from training.data.sources import open_faces, open_pairs
 from training.embedder.distillation import ReferenceEmbedder
-from training.export.measure import finder
-from training.export.sessions import ServedGraph, cached, fingerprint
+from training.export.sessions import ServedGraph, cached, finder, fingerprint
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

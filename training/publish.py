@@ -19,13 +19,17 @@ from bundle.folder import Bundle, open_bundle, write_bundle
 from bundle.manifest import MANIFEST, Licence, Provenance
 from training import gates
 from training.config import REPOSITORY
+from training.data import synthetic
 from training.data.identities import Faces, load_faces
+from training.embedder.records import REFERENCE
 from training.evaluation import ablations, plots
 from training.evaluation.floors import Floors, judged
 from training.evaluation.report import card
 from training.evaluation.results import About, Results
+from training.evaluation.scales import EVERY, PUBLISHED, Scale
 from training.export import ladder
 from training.export.checkpoints import Trained, trained_detector, trained_embedder
+from training.export.detection import measure_detection
 from training.export.graphs import Graphs, export_graphs
 from training.export.measure import (
     calibrate,
@@ -34,25 +38,33 @@ from training.export.measure import (
     incumbent_graph,
     lfw_measured,
     likenesses,
-    measure_detection,
     measure_incumbent,
+    measure_old_detector,
     measure_recognition,
     operating_point,
     paces,
+    stated,
+    told_terms,
 )
 from training.export.parity import ParityFailed
 from training.gates import Candidate, Gate, Incumbent, Policy
+from training.loop.lineage import LINEAGE
+from training.loop.records import NOT_RECORDED, AnyRecord, Record, TeacherRecord
 
 GATED_FMR = 1e-3
 RESEARCH = Licence(
     id="research-only",
-    text="Research only. The weights were trained on pictures of people under non-commercial research terms, and "
-    "inherit them. Not for commercial use.",
+    text="Research only. The weights inherit the strictest terms of what they were made from, and not all of that "
+    "states that commercial use is allowed: REPORT.md lists it. Not for commercial use.",
 )
 DISTILLED = Licence(
     id="research-only",
-    text="Research only. The weights were trained on pictures of people under non-commercial research terms, and the "
-    "embedder with a teacher trained on MS1M; they inherit those terms. Not for commercial use.",
+    text="Research only. The weights inherit the strictest terms of what they were made from, the embedder's teacher, "
+    "which was trained on MS1M, included: REPORT.md lists it. Not for commercial use.",
+)
+STATED = Licence(
+    id="commercial",
+    text="Commercial use is allowed, as far as the terms go that every data set and teacher states: each says so.",
 )
 DRAWN = Licence(id="commercial", text="Apache-2.0, like the code: made from drawn pictures alone.")
 PRINTED = {"mobilefacenet": "MobileFaceNet"}  # backbones as the report names them
@@ -82,6 +94,7 @@ class Order:
     version: str = ""  # the day's date where empty
     threads: int = 1
     policy: Policy | None = None  # of the gates; where None the repository's, for real or for drawn data
+    without_faces: Path | None = None  # pictures on which every face that is found is false
     first: bool = False  # not compared with the bundle that is there, whatever its name
 
 
@@ -110,24 +123,26 @@ def publish(order: Order) -> Bundle:
 def evaluate(order: Order) -> Results:
     """Everything that `publish` measures, without a bundle; the calibration split stays unread."""
     validation = load_faces(order.data / "faces", "validation")
-    return measured(order, _graphs(order, validation, _policy(order))[2], validation)
+    return measured(order, _graphs(order, *_trained(order), validation, _policy(order)), validation, EVERY)
 
 
-def measured(order: Order, graphs: Graphs, validation: Faces) -> Results:
+def measured(order: Order, graphs: Graphs, validation: Faces, scales: Sequence[Scale] = PUBLISHED) -> Results:
     """The graphs on validation data, beside the references, and the verdict on every floor.
 
-    The embedder is measured in the form that is served here, the fastest of those that the ladder let through.
+    Both models are measured in the form that is served here, the fastest of those that the ladder let through.
     """
     cache = order.work / "cache"
     people, ratio, overlap = measure_recognition(graphs.served, order.data, validation, cache)
-    faces = measure_detection(graphs.detector, graphs.detector_spec, order.data, order.work)
+    faces = measure_detection(
+        graphs.served_detector, graphs.detector_spec, order.data, order.work, scales, order.without_faces
+    )
     gated = ratio[GATED_FMR].value if ratio and GATED_FMR in ratio else None
     return Results(
         recognition=people,
         fnmr_ratio=ratio,
-        finding=faces,
+        detection=faces,
         parity=graphs.parity,
-        verdicts=judged(order.floors, people[0].lfw, gated, faces[0].at_one.recall),
+        verdicts=judged(order.floors, people[0].lfw, gated, faces.served.at_one.recall),
         duplicates=likenesses(order.data, cache),
         lfw_measured=lfw_measured(order.data, cache),
         overlap=overlap,
@@ -139,14 +154,19 @@ def _publish(order: Order, outcome: dict[str, Any]) -> Bundle:
     policy, created = _policy(order), datetime.now(UTC).replace(microsecond=0)
     validation = load_faces(order.data / "faces", "validation")
     old = _incumbent(order)
-    embedder, detector, graphs = _graphs(order, validation, policy)
+    embedder, detector = _trained(order)
+    if order.synthetic:
+        _refuse_undrawn(embedder, detector)
+    graphs = _graphs(order, embedder, detector, validation, policy)
     outcome["ladder"] = {rung.kind: rung.row() for rung in graphs.ladder.rungs}
+    outcome["detector_ladder"] = {rung.kind: rung.row() for rung in graphs.detector_ladder.rungs}
     results = measured(order, graphs, validation)
     outcome["floors"] = [asdict(verdict) for verdict in results.verdicts]
-    licence = _licence(order, embedder)
-    candidate, incumbent = _compared(order, graphs, results, licence, old, validation, policy)
+    terms = _terms(order, embedder, detector)
+    licence = _licence(order, terms, embedder)
+    candidate, incumbent = _compared(order, graphs, results, licence, terms, old, validation, policy)
     held = _hold(gates.judge(candidate, incumbent, policy), [], outcome)
-    spec = operating_point(graphs.detector, graphs.detector_spec, order.data)
+    spec = operating_point(graphs.served_detector, graphs.detector_spec, order.data, order.work / "cache")
     of = f"{'drawn' if order.synthetic else 'faces'}, split calibration"
     calibration, promise = calibrate(graphs, order.data, order.work / "cache", of)
     outcome["calibration"] = promise
@@ -154,13 +174,14 @@ def _publish(order: Order, outcome: dict[str, Any]) -> Bundle:
     results = replace(results, promise=promise)
     provenance = _provenance(order, embedder, detector)
     figures = _figures(order, results, calibration)
-    about = _about(order, embedder, detector, provenance, figures, created)
+    about = _about(order, licence, embedder, detector, provenance, figures, created)
     text = card(about, results, calibration)
     pictures = {file: data for file, (_, data) in figures.items()}
     size = sum(path.stat().st_size for path in graphs.files.values()) + sum(map(len, pictures.values()))
     size += len(_with_decisions(text, graphs, held))
     held = _hold([gates.judge_size(size, policy)], held, outcome)
-    decisions = {"ladder": outcome["ladder"], "gates": {gate.name: gate.row() for gate in held}}
+    decisions = {name: outcome[name] for name in ("ladder", "detector_ladder")}
+    decisions["gates"] = {gate.name: gate.row() for gate in held}
     fields = {
         "name": _name(order),
         "version": _version(order, created),
@@ -195,15 +216,16 @@ def _compared(
     graphs: Graphs,
     results: Results,
     licence: Licence,
+    terms: Mapping[str, str],
     old: Bundle | None,
     validation: Faces,
     policy: Policy,
 ) -> tuple[Candidate, Incumbent | None]:
-    """What the gates judge; the old bundle's embedder is run on the same faces now."""
+    """What the gates judge; the old bundle's models are run on the same faces and pictures now."""
     contenders = {"new": graphs.served.path} | ({"old": incumbent_graph(old).path} if old else {})
     pace = paces(contenders, order.data / "reference" / "MobileFaceNet.onnx")
     candidate = Candidate(
-        rungs=graphs.ladder.rungs,
+        rungs=(*graphs.ladder.rungs, *graphs.detector_ladder.rungs),
         verdicts=results.verdicts,
         milliseconds=pace["new"],
         reference_milliseconds=pace.get("reference"),
@@ -212,13 +234,20 @@ def _compared(
             "detector": graphs.detector.path.stat().st_size,
         },
         licence=licence,
-        terms=data_terms(order.data),
+        terms=terms,
         alike=len(results.duplicates),
     )
     if old is None:
         return candidate, None
-    difference = measure_incumbent(old, graphs.served, validation, order.work / "cache", policy.fmr)
-    return candidate, Incumbent(old.manifest.model_id, difference, pace["old"])
+    cache = order.work / "cache"
+    return candidate, Incumbent(
+        old.manifest.model_id,
+        fnmr_difference=measure_incumbent(old, graphs.served, validation, cache, policy.fmr),
+        milliseconds=pace["old"],
+        recall_difference=measure_old_detector(
+            old, graphs.served_detector, graphs.detector_spec, order.data, cache
+        ),
+    )
 
 
 def _hold(judged: Sequence[Gate], before: Sequence[Gate], outcome: dict[str, Any]) -> list[Gate]:
@@ -230,15 +259,44 @@ def _hold(judged: Sequence[Gate], before: Sequence[Gate], outcome: dict[str, Any
     return every
 
 
+def _trained(order: Order) -> tuple[Trained[Any, Any], Trained[Any, Any]]:
+    """The embedder and the detector."""
+    return trained_embedder(order.embedder), trained_detector(order.detector)
+
+
+def _refuse_undrawn(embedder: Trained[Any, Any], detector: Trained[Any, Any]) -> None:
+    """Raises Refused, naming each set and teacher that the checkpoints do not record as drawn."""
+    if undrawn := [
+        f"the {role} learnt from more than drawn pictures ({of}): train it anew with --synthetic"
+        for role, model in (("embedder", embedder), ("detector", detector))
+        for of in model.records
+        if of.terms != synthetic.TERMS or _densely_taught(of)
+    ]:
+        raise Refused(undrawn)
+
+
+def _densely_taught(of: AnyRecord) -> bool:
+    return isinstance(of, Record) and ("imitates" in of.labels or "pseudo" in of.labels)
+
+
 def _graphs(
-    order: Order, validation: Faces, policy: Policy
-) -> tuple[Trained[Any, Any], Trained[Any, Any], Graphs]:
-    embedder, detector = trained_embedder(order.embedder), trained_detector(order.detector)
-    work = order.work
-    graphs = export_graphs(
-        embedder, detector, validation, work / "graphs", work / "cache", policy.variants, order.threads
+    order: Order,
+    embedder: Trained[Any, Any],
+    detector: Trained[Any, Any],
+    validation: Faces,
+    policy: Policy,
+) -> Graphs:
+    return export_graphs(
+        embedder,
+        detector,
+        validation,
+        order.data / "wider",
+        order.work / "graphs",
+        order.work / "cache",
+        policy.variants,
+        policy.detector_variants,
+        order.threads,
     )
-    return embedder, detector, graphs
 
 
 def _name(order: Order) -> str:
@@ -249,26 +307,60 @@ def _version(order: Order, created: datetime) -> str:
     return order.version or f"{created:%Y.%m.%d}"
 
 
-def _licence(order: Order, embedder: Trained[Any, Any]) -> Licence:
+def _terms(order: Order, embedder: Trained[Any, Any], detector: Trained[Any, Any]) -> dict[str, str]:
+    """Of everything below the data sets' folder, and of what the checkpoints record, which is all that they and those
+    that they were begun with have learnt from."""
+    terms: dict[str, str] = {**data_terms(order.data)}
+    if order.synthetic:  # made of nothing else: see `_refuse_undrawn`
+        return terms
+    for role, model in (("embedder", embedder), ("detector", detector)):
+        for of in model.records:
+            if terms.get(of.name) != stated(of.terms):
+                terms[f"the {role}'s {of.name}"] = stated(of.terms)
+            if _densely_taught(of):
+                terms[f"the dense teacher of {of.name}"] = RESEARCH.id
+    return terms
+
+
+def _licence(order: Order, terms: Mapping[str, str], embedder: Trained[Any, Any]) -> Licence:
     if order.synthetic:
         return DRAWN
-    return DISTILLED if embedder.config.distilled else RESEARCH
+    if gates.strictest(terms) == STATED.id:
+        return STATED
+    return DISTILLED if _taught_by_reference(embedder) else RESEARCH
+
+
+def _taught_by_reference(embedder: Trained[Any, Any]) -> bool:
+    """Whether its teacher was the reference embedder; taken to be so where a distilled run did not record it."""
+    return any(
+        of.sha256 == REFERENCE
+        if isinstance(of, TeacherRecord)
+        else of.name == NOT_RECORDED and embedder.config.distilled
+        for of in embedder.records
+    )
 
 
 def _provenance(order: Order, embedder: Trained[Any, Any], detector: Trained[Any, Any]) -> Provenance:
     return Provenance(
         datasets=dataset_digests(order.data),
         commit=commit(),
-        configs={
-            of: one.config.model_dump(mode="json") | {"steps": one.step}
-            for of, one in (("embedder", embedder), ("detector", detector))
-        },
+        configs={"embedder": _config(embedder), "detector": _config(detector)},
         command=order.command,
     )
 
 
+def _config(of: Trained[Any, Any]) -> dict[str, Any]:
+    """What the model was trained with and learnt from."""
+    return of.config.model_dump(mode="json") | {
+        "steps": of.step,
+        LINEAGE: [each.model_dump() for each in of.lineage],
+        "records": [each.model_dump(mode="json") for each in of.records],
+    }
+
+
 def _about(
     order: Order,
+    licence: Licence,
     embedder: Trained[Any, Any],
     detector: Trained[Any, Any],
     provenance: Provenance,
@@ -279,12 +371,15 @@ def _about(
         model_id=f"{_name(order)}@{_version(order, created)}",
         created=f"{created:%Y-%m-%d}",
         synthetic=order.synthetic,
-        distilled=embedder.config.distilled,
-        licence=_licence(order, embedder).text,
+        distilled=_taught_by_reference(embedder),
+        licence=licence.text,
         commit=provenance.commit,
         command=order.command,
         datasets=provenance.datasets,
         steps={"embedder": embedder.step, "detector": detector.step},
+        lineage=embedder.lineage,
+        records={"embedder": embedder.records, "detector": detector.records},
+        sets=told_terms(order.data),
         figures={file: caption for file, (caption, _) in figures.items()},
         embedder=PRINTED.get(embedder.config.backbone, embedder.config.backbone),
     )
@@ -296,7 +391,10 @@ def _with_decisions(text: str, graphs: Graphs, held: Sequence[Gate]) -> bytes:
     return (
         f"{text}\n## Forms of the embedder\n\nEach against the canonical graph, and that against the trained model, on "
         "the golden inputs and on faces of `validation`; ONNX Runtime on a CPU, one thread, processor time.\n\n"
-        f"{ladder.table(graphs.ladder.rungs)}\n\n## Gates\n\nEach held:\n\n{lines}\n"
+        f"{ladder.table(graphs.ladder.rungs)}\n\n## Forms of the detector\n\nLikewise, on the pictures held out for "
+        "selection; recall at one false positive a picture, the canonical graph against the trained model on golden "
+        "scenes and every tenth picture.\n\n"
+        f"{ladder.table(graphs.detector_ladder.rungs)}\n\n## Gates\n\nEach held:\n\n{lines}\n"
     ).encode()
 
 
@@ -316,8 +414,8 @@ def _figures(order: Order, results: Results, calibration: Calibration) -> Mappin
             plots.identification_figure(results.recognition),
         ),
         "report-detection.png": (
-            "Precision and recall, and recall by height",
-            plots.detector_figure(results.finding),
+            "Precision and recall, WIDER's AP, and recall by height and by the share of the frame",
+            plots.detector_figure(results.detection),
         ),
         "report-calibration.png": ("False match rate by threshold", plots.calibration_figure(calibration)),
         "report-promise.png": (

@@ -14,8 +14,8 @@ from bundle.manifest import Licence
 from training.config import BadConfig, read_config
 from training.evaluation.bootstrap import Interval
 from training.evaluation.floors import Verdict
-from training.export.ladder import CANONICAL, EXACT, Rung
-from training.export.parity import Agreement
+from training.export.ladder import CANONICAL, EXACT, PICTURES, Rung
+from training.export.parity import Agreement, FoundAgreement
 from training.gates import (
     CONFIGS,
     Candidate,
@@ -27,12 +27,18 @@ from training.gates import (
     judge_size,
     parity_gate,
     standing_policy,
+    strictest,
 )
 
 RESEARCH, COMMERCIAL = (Licence(id=of, text="…") for of in ("research-only", "commercial"))
 AGREEMENT = Agreement(1.0, 1.0, 1.0, 1e-7, 100)
+FOUND = FoundAgreement(0.998, 1.0, 0.0, 0.0, 0.0, 50)
 CANDIDATE = Candidate(
-    rungs=[Rung(CANONICAL, "a.onnx", True, "", AGREEMENT), Rung(EXACT, "b.onnx", True, "", AGREEMENT)],
+    rungs=[
+        Rung(CANONICAL, "a.onnx", True, "", AGREEMENT),
+        Rung(EXACT, "b.onnx", True, "", AGREEMENT),
+        Rung(CANONICAL, "d.onnx", True, "", FOUND, told=PICTURES),
+    ],
     verdicts=[Verdict("LFW accuracy, at least", 0.95, 0.97, True)],
     milliseconds=3.0,
     reference_milliseconds=3.0,
@@ -40,7 +46,7 @@ CANDIDATE = Candidate(
     licence=RESEARCH,
     terms={"faces": "research-only", "lfw": "research-only"},
 )
-OLD = Incumbent("default@1", Interval(-0.01, -0.02, 0.0), 3.0)
+OLD = Incumbent("default@1", Interval(-0.01, -0.02, 0.0), 3.0, Interval(0.005, -0.002, 0.012))
 POLICY = Policy()
 
 
@@ -54,7 +60,7 @@ def gate(
 def test_a_bundle_that_is_better_in_all_passes_every_gate() -> None:
     judged = judge(CANDIDATE, OLD, POLICY)
     assert [str(of) for of in judged if not of.holds] == []
-    assert len({of.name for of in judged}) == len(judged) == 9
+    assert len({of.name for of in judged}) == len(judged) == 10
     json.dumps([of.row() for of in judged], allow_nan=False)
 
 
@@ -79,13 +85,29 @@ def test_without_an_incumbent_there_is_nothing_to_be_worse_than() -> None:
     judged = judge(CANDIDATE, None, POLICY)
     assert all(of.holds for of in judged)
     told = [of for of in judged if "no incumbent" in of.reason]
-    assert [of.name.split(":")[0] for of in told] == ["accuracy", "speed"]
+    assert [of.name.split(":")[0] for of in told] == ["accuracy", "detection", "speed"]
 
 
 def test_a_difference_that_the_faces_do_not_carry_is_not_a_pass() -> None:
     found = gate("accuracy", old=replace(OLD, fnmr_difference=None))
     assert not found.holds
     assert "not assessed: the faces do not carry FMR 0.001" in found.reason
+
+
+@pytest.mark.parametrize(("low", "holds"), [(0.001, True), (-0.01, True), (-0.0101, False)])
+def test_detection_is_judged_by_the_lower_bound(low: float, holds: bool) -> None:
+    """Finding more on the whole is not enough if other pictures may well show that it finds less."""
+    found = gate("detection", old=replace(OLD, recall_difference=Interval(0.004, low, 0.02)))
+    assert (found.holds, found.measured, found.required) == (holds, 0.004, -0.01)
+    assert found.interval == (low, 0.02)
+    assert "+0.40% against default@1, 95 % from" in found.reason
+    assert found.reason.endswith("by drawing pictures anew; the lower bound may be -1.00%")
+
+
+def test_a_recall_that_the_pictures_do_not_carry_is_not_a_pass() -> None:
+    found = gate("detection", old=replace(OLD, recall_difference=None))
+    assert not found.holds
+    assert "not assessed: the pictures are too few" in found.reason
 
 
 @pytest.mark.parametrize(("times", "holds"), [(1.25, True), (1.26, False)])
@@ -128,6 +150,32 @@ def test_a_bundle_from_research_data_may_not_claim_to_be_commercial() -> None:
     assert "made from research-only data (lfw)" in greedy.reason
     assert gate("licence", replace(CANDIDATE, licence=COMMERCIAL, terms={"faces": "commercial"})).holds
     assert gate("licence", replace(CANDIDATE, licence=RESEARCH, terms={"faces": "commercial"})).holds
+    unknown = gate("licence", replace(CANDIDATE, licence=COMMERCIAL, terms={}))
+    assert not unknown.holds
+    assert "nothing states the terms" in unknown.reason
+
+
+@pytest.mark.parametrize(
+    ("terms", "allowed"),
+    [
+        ({"faces": "commercial"}, "commercial"),
+        ({"faces": "commercial", "wider": "commercial", "a teacher": "commercial"}, "commercial"),
+        ({"faces": "commercial", "wider": "research-only"}, "research-only"),
+        ({"faces": "commercial", "a teacher": "research-only"}, "research-only"),
+        ({"faces": "research-only", "a teacher": "research-only"}, "research-only"),
+        ({"faces": "by agreement"}, "research-only"),
+        ({}, "research-only"),
+    ],
+)
+@pytest.mark.parametrize("claimed", [RESEARCH, COMMERCIAL])
+def test_one_strict_set_or_teacher_binds_them_all(
+    terms: dict[str, str], allowed: str, claimed: Licence
+) -> None:
+    assert strictest(terms) == allowed
+    found = gate("licence", replace(CANDIDATE, licence=claimed, terms=terms))
+    assert (found.measured, found.required) == (claimed.id, allowed)
+    assert found.holds == (claimed == RESEARCH or allowed == "commercial")
+    assert all(name in found.reason for name, of in terms.items() if of != "commercial")
 
 
 def test_a_training_photograph_like_an_evaluation_s_is_refused() -> None:
@@ -141,6 +189,9 @@ def test_floors_and_parity_are_gates_too() -> None:
     found = gate("floor", replace(CANDIDATE, verdicts=[fails]))
     assert (found.holds, found.measured, found.required) == (False, None, 0.9)
     assert not parity_gate([]).holds
+    held = parity_gate(CANDIDATE.rungs)
+    assert (held.holds, held.measured) == (True, 0.998)  # of both models
+    assert not parity_gate([*CANDIDATE.rungs, Rung("int8", "d.int8.onnx", True, "")]).holds
     refused = parity_gate((), failure="embedder.onnx: cosine 0.5")
     assert (refused.holds, str(refused)) == (False, "parity: embedder.onnx: cosine 0.5")
 
@@ -177,15 +228,17 @@ def test_a_rate_that_the_held_out_people_do_not_carry_is_no_evidence() -> None:
 def test_an_infinite_limit_switches_a_gate_off_and_it_says_so() -> None:
     off = Policy(
         fnmr_margin=math.inf,
+        recall_margin=math.inf,
         times_old_most=math.inf,
         times_reference_most=math.inf,
         embedder_megabytes_most=math.inf,
         detector_megabytes_most=math.inf,
     )
     poor = replace(CANDIDATE, milliseconds=1e6, sizes={"embedder": 10**12, "detector": 10**12})
-    judged = judge(poor, replace(OLD, fnmr_difference=Interval(1, 1, 1)), off)
+    old = replace(OLD, fnmr_difference=Interval(1, 1, 1), recall_difference=Interval(-1, -1, -1))
+    judged = judge(poor, old, off)
     assert all(of.holds for of in judged)
-    assert sum("the policy sets no limit" in of.reason for of in judged) == 5
+    assert sum("the policy sets no limit" in of.reason for of in judged) == 6
     json.dumps([of.row() for of in judged], allow_nan=False)
 
 
@@ -193,6 +246,7 @@ def test_the_repository_s_policies_are_valid_and_the_default_one_is_that_of_the_
     assert standing_policy(synthetic=False) == Policy()
     drawn = standing_policy(synthetic=True)
     assert math.isinf(drawn.times_reference_most)
+    assert math.isinf(drawn.recall_margin)
     assert drawn.bundle_megabytes_most == 20
     assert read_config(Policy, CONFIGS / "synthetic-small" / "gates.toml") == drawn
 

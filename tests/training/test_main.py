@@ -23,6 +23,8 @@ def test_every_verb_is_listed_with_what_it_does(capsys: pytest.CaptureFixture[st
         "align",
         "clean",
         "overlap",
+        "check-boxes",
+        "mark-faces",
     ):
         assert f"\n    {verb}" in told
 
@@ -100,3 +102,80 @@ def test_a_stop_is_answered_with_how_to_go_on(
     arguments = ["align", str(tmp_path), "--to", str(tmp_path / "set"), "--bundle", str(synthetic_bundle)]
     assert command.main(arguments) == 130
     assert capsys.readouterr().err == "stopped; the same command goes on from what is finished\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--synthetic", "small", "--detector-teacher", "{}/scrfd.onnx"],
+            "drawn data take no --detector-teacher",
+        ),
+        (["--synthetic", "small", "--also-boxed", "{}/empty"], "what is published is drawn alone"),
+        (["--photographs", "{}/empty"], "they need a --detector-teacher"),
+        (["--detector-teacher", "{}/none.onnx"], "none.onnx: no such teacher"),
+        (["--detector-teacher", "{}/notes.onnx"], "notes.onnx: not an ONNX graph"),
+        (["--also-boxed", "{}/nowhere"], "nowhere: no such folder of photographs"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train-and-publish", "detector"])
+def test_what_the_detector_is_to_learn_from_is_looked_at_before_anything_is_trained(
+    verb: str,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("empty", "sets"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes.onnx").write_text("no graph")
+    monkeypatch.setenv("FACET_DATASETS", str(tmp_path / "sets"))
+    monkeypatch.setattr(command, "write_synthetic", lambda root, size, landmarks: root)
+    filled = [of.replace("{}", str(tmp_path)) for of in arguments]
+    assert command.main([verb, "--runs", str(tmp_path / "runs"), *filled]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_detector_s_own_process_is_given_what_it_is_to_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("crowd", "doors", "sets"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("FACET_DATASETS", str(tmp_path / "sets"))
+    begun: list[list[str]] = []
+
+    class Process:
+        def __init__(self, verb: list[str], **_: object) -> None:
+            begun.append(verb)
+
+        def wait(self) -> int:
+            return 0
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(command.subprocess, "Popen", Process)
+    monkeypatch.setattr(command, "_train_embedder", lambda *_: tmp_path / "e.pt")
+    monkeypatch.setattr(command, "_publish", lambda *_: None)
+    monkeypatch.setattr(command, "teacher_for", lambda config, path: None)
+    monkeypatch.chdir(tmp_path)
+    asked = ["train-and-publish", "--runs", "runs"]
+    given = ["--detector-teacher", "scrfd.onnx", "--photographs", "crowd", "--also-boxed", "doors"]
+    assert command.main([*asked, *given]) == 0
+    verb = begun[0]
+    assert verb[verb.index("detector") :] == [
+        "detector",
+        "--runs",
+        f"{tmp_path}/runs",
+        "--detector-teacher",
+        f"{tmp_path}/scrfd.onnx",
+        "--photographs",
+        f"{tmp_path}/crowd",
+        "--also-boxed",
+        f"{tmp_path}/doors",
+    ]
+    assert "no dense teacher" not in capsys.readouterr().out
+    assert command.main(asked) == 0
+    assert "no dense teacher: the configuration's part [teacher] is switched off" in capsys.readouterr().out

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,25 +20,49 @@ from bundle.sentinel import check
 from training import __main__ as command
 from training import publish as publishing
 from training.data.identities import load_faces
+from training.data.synthetic import TERMS
 from training.detector.config import DetectorConfig
 from training.detector.train import model_of
 from training.embedder.backbones import backbone
 from training.embedder.config import Distillation, EmbedderConfig
+from training.embedder.records import REFERENCE
 from training.evaluation.bootstrap import Interval
 from training.evaluation.floors import Floors
 from training.export import ladder, measure
-from training.export.ladder import CANONICAL, EXACT, Budget
+from training.export.detector_forms import DetectorBudget
+from training.export.embedder_forms import EmbedderBudget
+from training.export.ladder import CANONICAL, EXACT
 from training.export.sessions import ServedGraph
 from training.gates import standing_policy
 from training.loop import checkpoint
+from training.loop.records import (
+    LEARNT_FROM,
+    PHOTOGRAPHS,
+    FaceRecord,
+    Record,
+    TeacherRecord,
+    learnt_from,
+    records_of,
+)
 from training.publish import Order, Refused, evaluate, publish
 
 NO_FLOORS = Floors(lfw_least=0, fnmr_ratio_most=math.inf, recall_least=0)
 EMBEDDER = EmbedderConfig(dimension=16, distillation=Distillation(weight=0), compile=False)
 DETECTOR = DetectorConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), pyramid=16, compile=False)
 POLICY = standing_policy(synthetic=True).model_copy(
-    update={"fnmr_margin": 0.01, "variants": Budget(fmr=1e-2, int8_pictures=4)}
+    update={
+        "fnmr_margin": 0.01,
+        "variants": EmbedderBudget(fmr=1e-2, int8_pictures=4),
+        "detector_variants": DetectorBudget(int8_pictures=4),
+    }
 )
+
+LINEAGE = [
+    {"backbone": "mbf", "steps": 4860, "sha256": "0" * 64},
+    {"backbone": "mobilefacenet", "steps": 1215, "sha256": "1" * 64},
+]
+FACES = FaceRecord(name="faces", identities=6, faces=24, digest="0f", labels="official", terms=TERMS)
+SCENES = Record(name="wider", pictures=14, faces=30, names="1e", labels="official, drawn", terms=TERMS)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +81,10 @@ def checkpoints(drawn_sets, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
             model(seen[:, :, :96, :96] if kind == "detector" else seen)
         config = (EMBEDDER if kind == "embedder" else DETECTOR).model_dump(mode="json")
         state = {"kind": kind, "config": config, "step": 40, "average": model.eval().state_dict()}
+        if kind == "embedder":
+            state |= {"lineage": LINEAGE, LEARNT_FROM: [FACES.model_dump(mode="json")]}
+        else:
+            state[PHOTOGRAPHS] = [SCENES.model_dump()]
         checkpoint.save(folder / kind / "last.pt", state)
     (folder / "embedder" / "metrics.jsonl").write_text(
         '{"step": 20, "loss": 3.0}\n{"step": 40, "loss": 2.0}\n'
@@ -159,6 +188,15 @@ def test_provenance_is_enough_to_make_it_again(published, order: Order) -> None:
     assert [line.split(" sha256:")[0] for line in provenance.datasets] == ["faces", "lfw", "masks", "wider"]
     assert provenance.configs["embedder"]["dimension"] == 16
     assert provenance.configs["detector"]["pyramid"] == 16
+    assert provenance.configs["embedder"]["lineage"] == LINEAGE
+    assert provenance.configs["embedder"]["records"] == [FACES.model_dump(mode="json")]
+    assert provenance.configs["detector"]["records"] == [SCENES.model_dump()]
+    report = published.file("REPORT.md").read_text()
+    assert f"- embedder: {FACES}\n- detector: {SCENES}\n" in report
+    assert (
+        "(embedder 40 steps, begun with the weights of 1,215 steps of mobilefacenet, those begun with 4,860 steps of "
+        "mbf; detector 40 steps)"
+    ) in report
     assert provenance.command == order.command
 
 
@@ -183,7 +221,7 @@ def test_evaluating_reads_no_calibration_face_and_publishes_nothing(
     results = evaluate(replace(order, to=tmp_path / "none", work=tmp_path / "work"))
     assert set(read) == {"validation"}
     assert not (tmp_path / "none").exists()
-    assert 0 <= results.finding[0].at_one.recall <= 1
+    assert 0 <= results.detection.served.at_one.recall <= 1
 
 
 @pytest.mark.parametrize(
@@ -244,6 +282,13 @@ def test_all_gates_and_the_ladder_are_kept_in_the_manifest_and_told_in_the_repor
         "fp16": False,
         "int8": False,
     }
+    assert {kind: of["published"] for kind, of in metrics["detector_ladder"].items()} == {
+        "onnx": True,
+        "fp16": False,
+        "int8": False,
+        "prelu-rewrite": False,
+    }
+    assert "## Forms of the detector" in text
     assert "| int8 | 6.00 |" in text
     assert "no: not 1.05 × faster than prelu-rewrite" in text
     assert "- licence: commercial" in text
@@ -321,6 +366,20 @@ def test_a_worse_embedder_is_refused_with_the_interval(
     assert gate(order, "accuracy")["interval"] == [0.02, 0.08]
 
 
+def test_a_worse_detector_is_refused_with_the_interval(
+    published, order: Order, measured_once: None, monkeypatch
+) -> None:
+    monkeypatch.setattr(publishing, "measure_old_detector", lambda *_: Interval(-0.03, -0.05, -0.01))
+    before = files(order.to)
+    policy = POLICY.model_copy(update={"recall_margin": 0.01})
+    with pytest.raises(
+        Refused, match=r"-3\.00% against synthetic@.*from -5\.00% to -1\.00%.* may be -1\.00%"
+    ):
+        publish(replace(order, policy=policy))
+    assert files(order.to) == before
+    assert gate(order, "detection")["interval"] == [-0.05, -0.01]
+
+
 @pytest.mark.parametrize("change", [{"first": True}, {"name": "other"}])
 def test_a_first_bundle_and_one_of_another_name_have_no_incumbent(
     published, order: Order, change: dict, measured_once: None, monkeypatch
@@ -353,6 +412,125 @@ def test_real_data_called_drawn_may_not_become_commercial(
     with pytest.raises(Refused, match="licence: the bundle may not claim to be commercial"):
         publish(replace(order, data=sets, to=tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def sets_that_say(terms: str, order: Order, folder: Path) -> Path:
+    """The drawn sets as if they were photographs, each under the same terms."""
+    for of in order.data.iterdir():
+        if of.is_dir():
+            (folder / of.name).mkdir(parents=True)
+            for file in of.iterdir():
+                (folder / of.name / file.name).symlink_to(file)
+            (folder / of.name / "TERMS").write_text(terms)
+    return folder
+
+
+FREE = "licence: commercial; ours"
+PEOPLE = FACES.model_copy(update={"name": "friends", "terms": FREE})
+TEACHER = TeacherRecord(name="elder.onnx", sha256="2d", terms=FREE)
+PHOTOS = SCENES.model_copy(update={"name": "doors", "terms": FREE})
+ASKED = {"terms": "ask first"}
+OLD_FACES, OLD_PHOTOS = learnt_from({"step": 40}, Path()), records_of({"step": 40}, Path())
+
+
+def made_from(order: Order, embedder: Sequence[Any], detector: Sequence[Any]) -> tuple[Any, Any]:
+    """The checkpoints as if they had learnt from these."""
+    return tuple(
+        replace(of, records=tuple(records))
+        for of, records in zip(publishing._trained(order), (embedder, detector), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("terms", "embedder", "detector", "strict"),
+    [
+        ("licence: commercial; agreed in writing", [PEOPLE, TEACHER], [PHOTOS], ""),
+        ("for research", [PEOPLE], [PHOTOS], "faces, lfw, masks, wider"),
+        (FREE, [PEOPLE], [PHOTOS, PHOTOS.model_copy(update=ASKED)], "the detector's doors"),
+        (FREE, [PEOPLE.model_copy(update=ASKED)], [PHOTOS], "the embedder's friends"),
+        (FREE, [PEOPLE, TEACHER.model_copy(update=ASKED)], [PHOTOS], "the embedder's elder.onnx"),
+        (FREE, OLD_FACES, [PHOTOS], "the embedder's not recorded"),
+        (FREE, [PEOPLE], OLD_PHOTOS, "the detector's not recorded"),
+        (
+            FREE,
+            [PEOPLE],
+            [PHOTOS.model_copy(update={"labels": "pseudo, by scrfd.onnx"})],
+            "the dense teacher of doors",
+        ),
+    ],
+)
+def test_a_bundle_is_commercial_where_everything_it_was_made_from_says_so(
+    published,
+    order: Order,
+    tmp_path: Path,
+    measured_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+    terms: str,
+    embedder: Sequence[Any],
+    detector: Sequence[Any],
+    strict: str,
+) -> None:
+    made = made_from(order, embedder, detector)
+    monkeypatch.setattr(publishing, "_trained", lambda _: made)
+    monkeypatch.setattr(publishing, "calibrate", lambda *_: pytest.fail("calibrated"))
+    sets = sets_that_say(terms, order, tmp_path / "sets")
+    stopped = POLICY.model_copy(update={"detector_megabytes_most": 0.001})
+    asked = replace(order, data=sets, to=tmp_path / "none", synthetic=False, policy=stopped)
+    with pytest.raises(Refused, match=r"^size of the detector"):
+        publish(asked)
+    found = gate(asked, "licence")
+    assert found["measured"] == found["required"] == ("research-only" if strict else "commercial")
+    assert found["reason"].endswith(f"the terms of {strict}" if strict else "the data allow commercial")
+
+
+@pytest.mark.parametrize(
+    ("embedder", "detector", "named"),
+    [
+        ([FACES, PEOPLE], [SCENES], "the embedder learnt .* drawn pictures \\(friends: 6 identities"),
+        ([FACES, TEACHER], [SCENES], "the embedder learnt .*\\(elder.onnx: a teacher"),
+        ([FACES], [SCENES, PHOTOS], "the detector learnt .*\\(doors: 14 pictures"),
+        ([FACES], [SCENES.model_copy(update={"labels": "official; imitates scrfd.onnx besides"})], "scrfd"),
+        (OLD_FACES, [SCENES], "the embedder learnt .*\\(not recorded: unknown"),
+        ([FACES], OLD_PHOTOS, "the detector learnt .*\\(not recorded: unknown"),
+    ],
+)
+def test_what_learnt_from_more_than_drawings_is_not_published_as_drawn(
+    order: Order,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    embedder: Sequence[Any],
+    detector: Sequence[Any],
+    named: str,
+) -> None:
+    made = made_from(order, embedder, detector)
+    monkeypatch.setattr(publishing, "_trained", lambda _: made)
+    monkeypatch.setattr(publishing, "_graphs", lambda *_: pytest.fail("exported"))
+    asked = replace(order, to=tmp_path / "none", work=tmp_path / "work")
+    with pytest.raises(Refused, match=named):
+        publish(asked)
+    assert len(outcome(asked)["reasons"]) == 1
+    assert not asked.to.exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "distilled", "by_reference"),
+    [
+        ([FACES, TEACHER], True, False),
+        ([FACES, TEACHER.model_copy(update={"sha256": REFERENCE})], False, True),
+        (OLD_FACES, True, True),
+        (OLD_FACES, False, False),
+        ([*OLD_FACES, FACES, TEACHER], True, True),
+    ],
+)
+def test_the_reference_embedder_s_people_are_told_of_where_it_taught(
+    order: Order, records: Sequence[Any], distilled: bool, by_reference: bool
+) -> None:
+    embedder, _ = made_from(order, records, [SCENES])
+    config = EMBEDDER.model_copy(update={"distillation": Distillation(weight=float(distilled))})
+    embedder = replace(embedder, config=config)
+    assert publishing._taught_by_reference(embedder) is by_reference
+    told = publishing._licence(replace(order, synthetic=False), {"faces": "research-only"}, embedder)
+    assert ("MS1M" in told.text) is by_reference
 
 
 def test_training_on_an_evaluation_picture_is_refused(

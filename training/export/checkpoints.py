@@ -9,13 +9,15 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 from torch import nn
 
-from training.config import RunConfig
+from training.config import RunConfig, wrong_values
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet
 from training.detector.train import model_of
 from training.embedder.backbones import backbone
 from training.embedder.config import EmbedderConfig
 from training.loop import checkpoint
+from training.loop.lineage import Lineage, lineage_of
+from training.loop.records import AnyRecord, learnt_from, records_of
 
 Model = TypeVar("Model")
 Config = TypeVar("Config", bound=RunConfig)
@@ -23,11 +25,14 @@ Config = TypeVar("Config", bound=RunConfig)
 
 @dataclass(frozen=True)
 class Trained(Generic[Model, Config]):
-    """A model in eval mode, the configuration and the number of steps that it was trained with."""
+    """A model in eval mode, the configuration and the number of steps that it was trained with, what it was begun from
+    and what it learnt from."""
 
     model: Model
     config: Config
     step: int
+    lineage: Lineage = ()
+    records: tuple[AnyRecord, ...] = ()
 
 
 def trained_embedder(path: Path) -> Trained[nn.Module, EmbedderConfig]:
@@ -36,7 +41,8 @@ def trained_embedder(path: Path) -> Trained[nn.Module, EmbedderConfig]:
     config = _config(path, EmbedderConfig, state)
     model = backbone(config.backbone, config.dimension)
     _restore(path, model, state)
-    return Trained(model.eval(), config, int(state["step"]))
+    lineage, records = lineage_of(state, path), learnt_from(state, path)
+    return Trained(model.eval(), config, int(state["step"]), lineage, records)
 
 
 def trained_detector(path: Path) -> Trained[RetinaNet, DetectorConfig]:
@@ -45,27 +51,32 @@ def trained_detector(path: Path) -> Trained[RetinaNet, DetectorConfig]:
     config = _config(path, DetectorConfig, state)
     model = model_of(config)
     _restore(path, model, state)
-    return Trained(model.eval(), config, int(state["step"]))
+    lineage, records = lineage_of(state, path), records_of(state, path)
+    return Trained(model.eval(), config, int(state["step"]), lineage, records)
 
 
 def _state(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise checkpoint.UnreadableCheckpoint(f"{path}: no such checkpoint; train the {kind} first")
-    state = checkpoint.load(path)
-    if state.get("kind") != kind:
-        raise checkpoint.UnreadableCheckpoint(f"{path} is not a checkpoint of the {kind}")
+    state = checkpoint.load(path, _remedy(kind))
+    if state.get("kind") != kind or not {"config", "step"} <= state.keys():
+        raise checkpoint.UnreadableCheckpoint(f"{path} is not a checkpoint of the {kind}; {_remedy(kind)}")
     return state
+
+
+def _remedy(kind: str) -> str:
+    return f"name another checkpoint of the {kind}, or train it anew"
 
 
 def _config(path: Path, kind: type[Config], state: dict[str, Any]) -> Config:
     try:
         return kind.model_validate(state["config"])
     except ValidationError as error:
-        raise checkpoint.UnreadableCheckpoint(f"{path} was made by another version: {error}") from error
+        raise checkpoint.UnreadableCheckpoint(
+            f"{path} was made by another version: {wrong_values(error)}; {_remedy(state['kind'])}"
+        ) from error
 
 
 def _restore(path: Path, model: Any, state: dict[str, Any]) -> None:
-    try:
-        model.load_state_dict(state["average"])
-    except (RuntimeError, KeyError) as error:
-        raise checkpoint.UnreadableCheckpoint(f"{path} is of another model: {error}") from error
+    kind = state["kind"]
+    checkpoint.restore(state, path, kind, {"average": model}, _remedy(kind))

@@ -5,64 +5,47 @@ The references are yardsticks that never change: their answers are kept in a cac
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from bundle.calibration import Calibration, ExcludedPair
-from bundle.decode import Detections, detections
-from bundle.folder import Bundle, digest_of
+from bundle.folder import Bundle
 from bundle.manifest import DetectorSpec
-from bundle.preprocess import Picture
 from training.data import overlap as likest
+from training.data.annotations.terms import terms_of
 from training.data.identities import Faces, load_faces
 from training.data.likeness import alike
 from training.data.pairs import Pairs, load_pairs
-from training.data.widerface import Photograph, masks, wider
-from training.data.yunet import YuNet
+from training.data.widerface import masks, wider
 from training.embedder.distillation import ReferenceEmbedder, reference_input
 from training.evaluation.bootstrap import Interval
 from training.evaluation.calibration import Models, fit_calibration
 from training.evaluation.calibration_set import CalibrationSet
 from training.evaluation.detection import recall_at_false_positives
-from training.evaluation.finding import Find, Finding, finding, keep, kept, look, precisions
 from training.evaluation.one_person import one_person_pairs
 from training.evaluation.promise import calibration_report
 from training.evaluation.recognition import Embedded, Overlap, Recognition, recognition
 from training.evaluation.verification import TooFewImpostors
-from training.export.difference import fnmr_differences
+from training.export.difference import TooFewPictures, fnmr_differences, recall_differences
 from training.export.graphs import Graphs
+from training.export.looks import digest_of_files, looked
 from training.export.pace import milliseconds
 from training.export.parity import golden_crops
 from training.export.sessions import ServedGraph, cached, embed_once, fingerprint
 
-LEAST_SCORE = 0.02  # of a detection kept while measuring: nearly the whole curve
 OPERATING_FALSE_POSITIVES = 0.1  # a picture, at the score from which the service reports a face
-OVERLAYS = 12
 OVERLAP_PICTURES = 10  # of a training identity that are compared with the evaluation's people
+COMMERCIAL = re.compile(r"licence: commercial(;|$)")
 DRAWN = "drawn.json"  # what training/data/synthetic.py leaves beside sets that it drew
 SCORES = (0.2, 0.9)  # a tiny selection set must not choose an absurd operating point
-
-
-def finder(graph: ServedGraph, spec: DetectorSpec, min_score: float = LEAST_SCORE) -> Find:
-    """The detector's graph, decoded as the service decodes it."""
-
-    def find(canvas: Picture) -> Detections:
-        scores, deltas, offsets = (of[0] for of in graph.run(canvas[None]))
-        height, width = canvas.shape[:2]
-        return detections(
-            scores, deltas, offsets, width, height, spec.anchors, min_score, spec.nms_iou, spec.top_k
-        )
-
-    return find
 
 
 def measure_recognition(
@@ -135,10 +118,24 @@ def measure_incumbent(
         return None
 
 
-def incumbent_graph(old: Bundle) -> ServedGraph:
-    """The embedder of a published bundle in the form that is served by ONNX Runtime on a CPU."""
-    forms = [of.file for of in old.manifest.variants if of.of == "embedder" and "onnxruntime" in of.backends]
-    return ServedGraph(old.file([*forms, old.manifest.embedder.file][0]))
+def measure_old_detector(
+    old: Bundle, served: ServedGraph, spec: DetectorSpec, data: Path, cache: Path
+) -> Interval | None:
+    """Recall at one false positive a validation picture of `served` less that of the detector of `old`, both as served;
+    None where the pictures do not carry it. Whichever has looked at them before does not look again."""
+    lookers = {"new": (served, spec), "old": (incumbent_graph(old, "detector"), old.manifest.detector)}
+    truth, found = looked(lookers, data / "wider", "val", cache)
+    try:
+        return recall_differences([found["new"]], found["old"], [of.scene() for of in truth])[0]
+    except TooFewPictures:
+        return None
+
+
+def incumbent_graph(old: Bundle, role: Literal["embedder", "detector"] = "embedder") -> ServedGraph:
+    """A model of a published bundle in the form that is served by ONNX Runtime on a CPU."""
+    forms = [of.file for of in old.manifest.variants if of.of == role and "onnxruntime" in of.backends]
+    canonical = old.manifest.embedder.file if role == "embedder" else old.manifest.detector.file
+    return ServedGraph(old.file([*forms, canonical][0]))
 
 
 def paces(graphs: Mapping[str, Path], reference: Path) -> dict[str, float]:
@@ -153,9 +150,25 @@ def paces(graphs: Mapping[str, Path], reference: Path) -> dict[str, float]:
 
 
 def data_terms(data: Path) -> dict[str, str]:
-    """Of each set below `data`: drawn sets are "commercial", all others "research-only", for that is what is known."""
-    terms = "commercial" if (data / DRAWN).is_file() else "research-only"
-    return {root.name: terms for root in sorted(data.iterdir()) if root.is_dir()}
+    """Of each set below `data`, yardsticks and teachers included, "commercial" or "research-only".
+
+    Drawn sets are commercial, and those whose terms state it (see training/data/annotations/terms.py).
+    """
+    drawn = (data / DRAWN).is_file()
+    return {name: "commercial" if drawn else stated(terms) for name, terms in told_terms(data).items()}
+
+
+def told_terms(data: Path) -> dict[str, str]:
+    """What each set below `data` says of its terms, in one line."""
+    return {root.name: terms_of(root) for root in sorted(data.iterdir()) if root.is_dir()}
+
+
+def stated(terms: str) -> Literal["research-only", "commercial"]:
+    """ "commercial" where a set's terms begin with "licence: commercial" and then end, or go on after a semicolon.
+
+    All else is research-only, for that is the most that is known: a sentence about commercial use states nothing.
+    """
+    return "commercial" if COMMERCIAL.match(terms) else "research-only"
 
 
 def lfw_measured(data: Path, cache: Path) -> int:
@@ -172,51 +185,10 @@ def _by_reference(
     return cached(file, lambda: teacher.embed(crops, progress=f"reference, {name}"))
 
 
-def measure_detection(graph: ServedGraph, spec: DetectorSpec, data: Path, work: Path) -> list[Finding]:
-    """Recall and AP on the validation pictures for ours and, where it is present, YuNet; overlays into `work`."""
-    yunet = data / "reference" / "yunet_n_dynamic.onnx"
-    finders = {"facet": finder(graph, spec)}
-    file = (
-        work / "cache" / f"yunet-{_digest([yunet, *(data / 'wider').glob('*.*')])}.npz"
-        if yunet.is_file()
-        else None
-    )
-    if file and not file.is_file():
-        finders["YuNet"] = YuNet(yunet, LEAST_SCORE, spec.nms_iou, spec.top_k).detect
-    truth, found = look(wider(data / "wider", "val"), finders)
-    if file:
-        found["YuNet"] = keep(found["YuNet"], file) if "YuNet" in found else kept(file)
-    lists = data / "wider" / "val_protocol"
-    results = [finding(name, truth, of, precisions(truth, of, lists)) for name, of in found.items()]
-    overlay(
-        itertools.islice(wider(data / "wider", "val"), OVERLAYS),
-        found["facet"],
-        results[0],
-        work / "overlays",
-    )
-    return results
-
-
-def overlay(
-    photographs: Iterable[Photograph], found: list[Detections], result: Finding, folder: Path
-) -> None:
-    """Pictures with what was found at one false positive a picture; for the git-ignored run folder alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, (photograph, of) in enumerate(zip(photographs, found, strict=False)):
-        picture = np.ascontiguousarray(photograph.pixels[..., ::-1])
-        for box, points, score in zip(of.boxes, of.landmarks, of.scores, strict=True):
-            if score >= result.at_one.threshold:
-                x0, y0, x1, y1 = (round(float(v)) for v in box)
-                cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 255, 0), 2)
-                for x, y in points:
-                    cv2.circle(picture, (round(float(x)), round(float(y))), 2, (0, 0, 255), -1)
-        cv2.imwrite(str(folder / f"{index:02d}.jpg"), picture)
-
-
-def operating_point(graph: ServedGraph, spec: DetectorSpec, data: Path) -> DetectorSpec:
+def operating_point(graph: ServedGraph, spec: DetectorSpec, data: Path, cache: Path) -> DetectorSpec:
     """`spec` with the score from which a face is reported: a tenth of a false positive a picture on the selection
     pictures, which were held out of training and are not the claim's."""
-    truth, found = look(wider(data / "wider", "selection"), {"facet": finder(graph, spec)})
+    truth, found = looked({"facet": (graph, spec)}, data / "wider", "selection", cache)
     scenes = [of.scene() for of in truth]
     threshold = recall_at_false_positives(scenes, found["facet"], OPERATING_FALSE_POSITIVES).threshold
     return spec.model_copy(update={"min_score": round(float(np.clip(threshold, *SCORES)), 3)})
@@ -225,7 +197,7 @@ def operating_point(graph: ServedGraph, spec: DetectorSpec, data: Path) -> Detec
 def likenesses(data: Path, cache: Path) -> list[tuple[str, str]]:
     """Training photographs that look like a validation photograph, by name; none should."""
     roots = data / "wider", data / "masks"
-    file = cache / f"likeness-{_digest([of for root in roots for of in root.glob('*.*')])}.json"
+    file = cache / f"likeness-{digest_of_files([of for root in roots for of in root.glob('*.*')])}.json"
     if not file.is_file():
         train = itertools.chain(wider(roots[0], "train"), wider(roots[0], "selection"), masks(roots[1]))
         validation = wider(roots[0], "val")
@@ -262,12 +234,7 @@ def calibrate(graphs: Graphs, data: Path, cache: Path, dataset: str) -> tuple[Ca
 def dataset_digests(data: Path) -> tuple[str, ...]:
     """`name sha256:…` of each set below `data`, over the names and contents of its files."""
     return tuple(
-        f"{root.name} sha256:{_digest([of for of in root.rglob('*') if of.is_file()])}"
+        f"{root.name} sha256:{digest_of_files([of for of in root.rglob('*') if of.is_file()])}"
         for root in sorted(data.iterdir())
         if root.is_dir()
     )
-
-
-def _digest(files: Iterable[Path]) -> str:
-    lines = sorted(f"{of.name} {digest_of(of)}" for of in files if of.is_file())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 Only what convolutions and matrix products take in is rounded: activations symmetric, one scale a tensor and zero point
 0; weights symmetric, one scale an output channel; biases and everything between stay in float (a gate's product, as in
-squeeze and excitation, loses most when rounded). The scales rest on real crops; what looks like noise is refused.
+squeeze and excitation, loses most when rounded). The scales rest on real pictures; what looks like noise is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,22 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from bundle.preprocess import letterbox
 from training.config import BadConfig
+from training.data.annotations.intake import photographs
+from training.data.annotations.wider import read_shards
 from training.data.identities import BadData, Faces
+from training.data.widerface import held_out
+from training.evaluation.scales import CANVAS
 
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 PERCENTILE = 99.999  # of an activation's values lie within its scale; up to the largest, 1 − cosine doubles
 LEAST_PICTURES = 4
+WINDOW = (
+    384,
+    256,
+)  # pixels of a canvas, multiples of every stride: a third of the time and memory of the whole
+AT_ONCE = 8  # pictures whose layers are in memory together: of a detector some 30 MB each
 LEAST_CORRELATION = 0.5  # of neighbouring pixels: 0.95 in photographs, 0 in noise
 
 
@@ -55,13 +66,18 @@ class Pictures(CalibrationDataReader):  # type: ignore[misc]
                 "worth nothing"
             )
         self._pictures = pictures
-        self._next = 0
+        self._next, self._end = 0, len(pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Hand out these alone, from now on: what each layer says to them is held in memory at once."""
+        self._next, self._end = start_index, end_index
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         at, self._next = self._next, self._next + 1
-        return (
-            {"image": np.ascontiguousarray(self._pictures[at : at + 1])} if at < len(self._pictures) else None
-        )
+        return {"image": np.ascontiguousarray(self._pictures[at : at + 1])} if at < self._end else None
 
 
 def crops_to_calibrate(faces: Faces, count: int = 64, seed: int = 0) -> np.ndarray:
@@ -75,6 +91,28 @@ def crops_to_calibrate(faces: Faces, count: int = 64, seed: int = 0) -> np.ndarr
     place = np.empty(len(drawn), int)  # of a face among its person's
     place[order] = np.arange(len(drawn)) - np.searchsorted(person[order], person[order])
     return faces.crops()[drawn[np.argsort(place, kind="stable")[:count]]]
+
+
+def windows_to_calibrate(root: Path, count: int = 64, seed: int = 0) -> np.ndarray:
+    """uint8 [≤ count, 256, 384, 3] RGB: parts of canvases as served, each around a face of a training photograph.
+
+    root: of the WIDER set. The photographs are drawn by `seed` from those that are trained on: neither what a form is
+    chosen by nor what is claimed may shape the graph.
+    """
+    of = read_shards(root)
+    trained = [one for one in of.entries if one.name.startswith("train/") and not held_out(one.name)]
+    random = np.random.default_rng([seed, 5])
+    drawn = [trained[at] for at in random.permutation(len(trained))[:count]]
+    windows = []
+    for one in photographs(replace(of, entries=tuple(drawn), findings=()), tolerated=0.5):
+        canvas, placed = letterbox(one.pixels, CANVAS)
+        boxes = placed.to_canvas(one.boxes[~one.ignored])
+        middle = (
+            boxes[random.integers(len(boxes))].reshape(2, 2).mean(0) if len(boxes) else np.array(CANVAS) / 2
+        )
+        left, top = np.clip(middle - np.array(WINDOW) / 2, 0, np.array(CANVAS) - WINDOW).round().astype(int)
+        windows.append(canvas[top : top + WINDOW[1], left : left + WINDOW[0]])
+    return np.stack(windows) if windows else np.zeros((0, *WINDOW[::-1], 3), np.uint8)
 
 
 def layers(source: Path) -> tuple[str, ...]:
@@ -119,6 +157,7 @@ def to_int8(
                 "QuantizeBias": False,  # TensorRT has no int32 pair
                 "OpTypesToExcludeOutputQuantization": list(QUANTIZED),
                 "CalibPercentile": PERCENTILE,
+                "CalibStridedMinMax": _at_once(len(pictures)),  # whatever its name says, for percentiles too
             },
         )
     written = onnx.load(target)
@@ -126,6 +165,11 @@ def to_int8(
     onnx.checker.check_model(written, full_check=True)
     onnx.save(written, target)
     return tuple(name for name in known if name not in set(exclude))
+
+
+def _at_once(pictures: int) -> int:
+    """The largest divisor up to AT_ONCE: parts have to be equal."""
+    return max(size for size in range(1, AT_ONCE + 1) if max(1, pictures) % size == 0)
 
 
 def _neighbours_correlate(pictures: np.ndarray) -> float:

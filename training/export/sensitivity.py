@@ -5,19 +5,26 @@ What the table shows is for `int8_exclude` in training/configs/gates.toml: layer
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
-from training.data.identities import Faces
+from bundle.folder import open_bundle
+from training.config import REPOSITORY, BadConfig, datasets
+from training.data.identities import Faces, load_faces
 from training.export.parity import Agreement, agreement
 from training.export.prelu import NothingToRewrite, rewrite_prelu
 from training.export.quantize import QUANTIZED, crops_to_calibrate, layers, require_layers, to_int8
 from training.export.sessions import ServedGraph
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _TAKES = 2  # inputs of a layer that are quantised: what comes in, and its weights
 
@@ -110,3 +117,25 @@ def _chain(name: str, makers: dict[str, onnx.NodeProto]) -> list[onnx.NodeProto]
     dequantise = makers[name]
     before = makers.get(dequantise.input[0])
     return [before, dequantise] if before is not None else [dequantise]
+
+
+def add_sensitivity_verb(verbs: Verbs) -> None:
+    """The verb `sensitivity`."""
+    text = "which layers of an embedder lose most in int8, each quantised alone (half a minute)"
+    verb = verbs.add_parser("sensitivity", help=text, description=text)
+    verb.set_defaults(act=_sensitivity)
+    verb.add_argument("--bundle", type=Path, default=REPOSITORY / "models" / "default", help="whose embedder")
+    verb.add_argument(
+        "--faces", type=Path, help="a set whose `validation` is looked at (default: the data sets')"
+    )
+    verb.add_argument("--most", type=int, default=20, help="layers to list (default: %(default)s)")
+
+
+def _sensitivity(asked: argparse.Namespace) -> None:
+    data = datasets()
+    faces = asked.faces or (data / "faces" if data else None)
+    if faces is None:
+        raise BadConfig("no data sets found: set FACET_DATASETS, or give --faces")
+    bundle = open_bundle(asked.bundle)
+    graph = bundle.file(bundle.manifest.embedder.file)
+    print(report(graph, load_faces(faces, "validation"), most=asked.most))

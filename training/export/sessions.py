@@ -10,6 +10,14 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
+from bundle.decode import Detections
+from bundle.manifest import DetectorSpec
+from bundle.preprocess import Picture
+from bundle.views import faces_in, views
+from training.evaluation.finding import Find
+
+LEAST_SCORE = 0.02  # of a detection kept while measuring: nearly the whole curve
+
 
 class ServedGraph:
     """An exported graph: `image` uint8 [n, h, w, 3] RGB in, its outputs out."""
@@ -29,6 +37,17 @@ class ServedGraph:
         """An embedder's graph: uint8 [n, 112, 112, 3] RGB → float32 [n, d] unit vectors, no flip."""
         faces = tqdm(range(len(crops)), desc=progress, disable=progress is None, mininterval=5, unit="face")
         return np.concatenate([self.run(crops[i : i + 1])[0] for i in faces])
+
+
+def finder(graph: ServedGraph, spec: DetectorSpec, min_score: float = LEAST_SCORE) -> Find:
+    """The detector's graph, seeing and decoding a canvas as the service does."""
+
+    def find(canvas: Picture) -> Detections:
+        seen = views(canvas, spec)
+        outputs = [[of[0] for of in graph.run(view.pixels[None])] for view in seen]
+        return faces_in(seen, outputs, spec, min_score)
+
+    return find
 
 
 def embed_once(graph: ServedGraph, crops: np.ndarray, cache: Path, progress: str | None = None) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""The paired difference of two embedders' FNMR: known values, and narrower than two separate intervals."""
+"""Paired differences, of two embedders' FNMR and two detectors' recall: known values, and narrower than two separate
+intervals."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from bundle.decode import Detections
 from training.evaluation.bootstrap import fnmr_intervals
+from training.evaluation.detection import Scene, recall_at_false_positives
 from training.evaluation.verification import NotUnitVectors, TooFewImpostors, all_pairs, fnmr_at_fmr
-from training.export.difference import fnmr_differences
+from training.export.difference import TooFewPictures, fnmr_differences, recall_differences
 
 FMR = 1e-2
 
@@ -77,3 +80,75 @@ def test_too_few_pairs_and_answers_that_are_no_vectors_are_refused() -> None:
     vectors, identity = people()
     with pytest.raises(NotUnitVectors):
         fnmr_differences([vectors * np.nan], vectors, identity, np.full(len(identity), ""), FMR)
+
+
+PLACES = np.array([[x, y, x + 50, y + 50] for x in (0, 100, 200) for y in (0, 100)], np.float32)
+ELSEWHERE = PLACES + 1000
+
+
+def scenes(count: int = 40) -> list[Scene]:
+    """Pictures of six faces each, the last of which does not count."""
+    return [Scene(PLACES, np.arange(6) == 5) for _ in range(count)]
+
+
+def detector(seed: int, sure: float, count: int = 40, levels: int = 10_000) -> list[Detections]:
+    """Each face is found with a random score, higher by `sure`; as many scores are for places without a face."""
+    random = np.random.default_rng(seed)
+    boxes = np.concatenate([PLACES, ELSEWHERE])
+    points = np.zeros((len(boxes), 5, 2), np.float32)
+    found = []
+    for _ in range(count):
+        scores = random.random(len(boxes)) + sure * (np.arange(len(boxes)) < len(PLACES))
+        found.append(Detections(boxes, points, (np.round(scores * levels) / levels).astype(np.float32)))
+    return found
+
+
+@pytest.mark.parametrize("levels", [10_000, 20])
+@pytest.mark.parametrize("allowed", [0.1, 1.0, 3.0])
+def test_recalls_differ_as_each_measured_by_itself(allowed: float, levels: int) -> None:
+    """Also where many scores are equal: they pass a threshold together."""
+    truth, old, new = scenes(), detector(1, 0.3, levels=levels), detector(2, 0.5, levels=levels)
+    (found,) = recall_differences([new], old, truth, allowed, draws=20)
+    expected = [recall_at_false_positives(truth, of, allowed).recall for of in (new, old)]
+    assert found.value == pytest.approx(expected[0] - expected[1])
+
+
+def test_a_detector_does_not_differ_from_itself_and_a_better_one_does() -> None:
+    truth, old, better = scenes(), detector(1, 0.3), detector(2, 0.6)
+    same, more = recall_differences([old, better], old, truth, draws=200)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert 0 < more.low < more.value < more.high
+    (less,) = recall_differences([old], better, truth, draws=200)
+    assert (less.low, less.high) == pytest.approx((-more.high, -more.low))
+
+
+def test_what_is_hard_for_both_cancels() -> None:
+    """In half of the pictures neither finds anything, so recalls vary by a lot; the difference hardly does."""
+    truth = scenes()
+    base, other = detector(1, 3.0), detector(1, 3.0)
+    nothing = Detections(
+        np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32)
+    )
+    for at in range(0, 40, 2):
+        base[at] = other[at] = nothing
+    other[1] = nothing
+    (paired,) = recall_differences([other], base, truth, draws=300)
+    none = [nothing] * 40
+    (alone,) = recall_differences([base], none, truth, draws=300)
+    assert paired.value == pytest.approx(-1 / 40)
+    assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
+
+
+def test_a_detector_of_false_finds_alone_has_recall_0() -> None:
+    truth, old = scenes(), detector(1, 3.0)
+    false = [Detections(of.boxes + 5000, of.landmarks, of.scores) for of in old]
+    (found,) = recall_differences([false], old, truth, draws=20)
+    assert found.value == -1
+
+
+def test_too_few_pictures_or_faces_are_said() -> None:
+    with pytest.raises(TooFewPictures, match=r"29 pictures with 145 faces .* takes 30 pictures"):
+        recall_differences([detector(1, 1, 29)], detector(1, 1, 29), scenes(29))
+    empty = [Scene(PLACES, np.ones(6, bool))] * 40
+    with pytest.raises(TooFewPictures, match="40 pictures with 0 faces"):
+        recall_differences([detector(1, 1)], detector(1, 1), empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +17,36 @@ from tests.training.export.conftest import SLIM
 from training.data.identities import Faces
 from training.export import ladder
 from training.export.checkpoints import Trained
+from training.export.detector_forms import DetectorBudget
+from training.export.embedder_forms import EmbedderBudget
 from training.export.graphs import Graphs, export_graphs
-from training.export.ladder import CANONICAL, EXACT, Budget
+from training.export.ladder import CANONICAL, EXACT, Ladder
 from training.export.parity import ParityFailed
 from training.export.sessions import ServedGraph
 
-BUDGET = Budget(fmr=1e-2, int8_pictures=4)
+BUDGETS = EmbedderBudget(fmr=1e-2, int8_pictures=4), DetectorBudget(int8_pictures=4)
 
 
-def exported(model: nn.Module, detector, faces: Faces, folder: Path) -> Graphs:
+def exported(model: nn.Module, detector, faces: Faces, photographs: Path, folder: Path) -> Graphs:
     trained = Trained(model, None, 1), Trained(detector, SLIM, 1)
     told = {CANONICAL: 10.0, EXACT: 4.0, "fp16": 5.0, "int8": 6.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ladder, "milliseconds", lambda calls: {kind: told[kind] for kind in calls})
-        return export_graphs(*trained, faces, folder / "graphs", folder / "cache", BUDGET)
+        return export_graphs(*trained, faces, photographs, folder / "graphs", folder / "cache", *BUDGETS)
 
 
 @pytest.fixture(scope="module")
-def graphs(tiny, settled_detector, many_faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    return exported(tiny.module.model, settled_detector, many_faces, tmp_path_factory.mktemp("exported"))
+def graphs(
+    tiny, settled_detector, many_faces: Faces, drawn_sets, tmp_path_factory: pytest.TempPathFactory
+) -> Graphs:
+    folder = tmp_path_factory.mktemp("exported")
+    return exported(tiny.module.model, settled_detector, many_faces, drawn_sets.root / "wider", folder)
 
 
 def test_the_bundle_gets_the_canonical_graphs_and_what_is_faster(graphs: Graphs) -> None:
     assert list(graphs.files) == ["embedder.onnx", "detector.onnx", "embedder.prelu-rewrite.onnx"]
     assert graphs.served.path.name == "embedder.prelu-rewrite.onnx"
+    assert graphs.served_detector.path == graphs.detector.path
     (variant,) = graphs.variants
     assert variant.derived_from == graphs.embedder.digest
     assert variant.cost["milliseconds_a_face_before"] == 10.0
@@ -71,8 +78,22 @@ def swapped(source: Path, target: Path) -> Path:
     return target
 
 
+def test_a_detector_s_form_that_its_ladder_lets_through_is_served_and_in_the_bundle(
+    graphs: Graphs,
+) -> None:
+    canonical, half, *rest = graphs.detector_ladder.rungs
+    through = replace(half, published=True, milliseconds=2.0)
+    served = ServedGraph(graphs.detector.path.with_name(half.file))
+    other = replace(graphs, detector_ladder=Ladder((canonical, through, *rest), served))
+    assert list(other.files)[-1] == "detector.fp16.onnx"
+    variant = other.variants[-1]
+    assert (variant.of, variant.kind, variant.derived_from) == ("detector", "fp16", graphs.detector.digest)
+    assert variant.cost["milliseconds_a_picture"] == 2.0
+    assert set(other.parity) == set(other.files)
+
+
 def test_an_embedder_that_is_blind_to_colour_is_not_exported(
-    tiny, settled_detector, many_faces: Faces, tmp_path: Path
+    tiny, settled_detector, many_faces: Faces, drawn_sets, tmp_path: Path
 ) -> None:
     class Grey(nn.Module):
         dimension = 16
@@ -85,4 +106,4 @@ def test_an_embedder_that_is_blind_to_colour_is_not_exported(
             return self.of(x.mean(1, keepdim=True).expand(-1, 3, -1, -1))
 
     with pytest.raises(ParityFailed, match=r"embedder\.onnx: swapped channels change nothing"):
-        exported(Grey(), settled_detector, many_faces, tmp_path)
+        exported(Grey(), settled_detector, many_faces, drawn_sets.root / "wider", tmp_path)

@@ -10,19 +10,26 @@ import numpy as np
 import onnx
 import pytest
 
+from bundle.manifest import DetectorSpec
 from bundle.sentinel import sentinel
+from tests.training.export.conftest import SLIM
 from training.config import BadConfig
 from training.data.identities import Faces
+from training.detector.train import model_of
 from training.evaluation.bootstrap import Interval
 from training.export import ladder
-from training.export.ladder import CANONICAL, EXACT, Budget, Rung, climb, decide, table
-from training.export.parity import Agreement, ParityFailed
+from training.export.detector_forms import DetectorBudget, DetectorForms
+from training.export.embedder_forms import EmbedderBudget, EmbedderForms
+from training.export.ladder import CANONICAL, EXACT, PICTURES, Budget, Ladder, Rung, climb, decide, table
+from training.export.onnx import export_detector
+from training.export.parity import Agreement, FoundAgreement, ParityFailed
 from training.export.sessions import ServedGraph
 
 SAME = Agreement(1.0, 1.0, 1.0, 1e-7, 100)
 NEAR = Agreement(0.991, 0.998, 0.993, 0.02, 100)
 NO_CHANGE = Interval(0.0, -0.0005, 0.0005)
-BUDGET = Budget(faster_least=1.1)
+SPEC = DetectorSpec(canvases=((96, 64),), near_scale=0.0)
+BUDGET = EmbedderBudget(faster_least=1.1)
 
 
 def rungs(fp16: float = 9.0, int8: float = 9.0, **changes: object) -> list[Rung]:
@@ -74,8 +81,8 @@ def test_each_form_must_beat_the_best_so_far() -> None:
         ({"agreement": replace(NEAR, cosine_p1=0.989)}, "cosine 0.9890 at the 1st percentile, least 0.99"),
         ({"agreement": replace(NEAR, difference_most=np.inf)}, "not finite numbers"),
         ({"agreement": None}, "not finite numbers"),
-        ({"fnmr_difference": Interval(0.0, -0.001, 0.0011)}, "may rise by 0.110% (upper bound), most 0.100%"),
-        ({"fnmr_difference": None}, "the faces do not carry FMR 0.001"),
+        ({"difference": Interval(0.0, -0.001, 0.0011)}, "may rise by 0.110% (upper bound), most 0.100%"),
+        ({"difference": None}, "the faces do not carry FMR 0.001"),
     ],
 )
 def test_what_costs_too_much_stays_out_however_fast(changes: dict[str, object], reason: str) -> None:
@@ -86,7 +93,7 @@ def test_what_costs_too_much_stays_out_however_fast(changes: dict[str, object], 
 
 
 def test_every_reason_is_told() -> None:
-    told = decided(rungs(fnmr_difference=None, agreement=replace(NEAR, cosine_p1=0.5)))["int8"]
+    told = decided(rungs(difference=None, agreement=replace(NEAR, cosine_p1=0.5)))["int8"]
     assert len(told.reason.split("; ")) == 3
 
 
@@ -120,15 +127,20 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return told
 
 
-BUDGET_OF_DRAWN = Budget(fmr=1e-2, int8_pictures=8, fnmr_most=1)
+BUDGET_OF_DRAWN = EmbedderBudget(fmr=1e-2, int8_pictures=8, fnmr_most=1)
 
 
-def climbed(pair, faces: Faces, folder: Path, budget: Budget = BUDGET_OF_DRAWN):
+def forms_of(pair, faces: Faces, folder: Path) -> EmbedderForms:
     path = folder / "embedder.onnx"
-    path.write_bytes(pair.graph.path.read_bytes())
+    if not path.is_file():
+        path.write_bytes(pair.graph.path.read_bytes())
     graph = ServedGraph(path)
     guard = sentinel(lambda crops: graph.run(crops)[0])
-    return climb(pair.module, graph, guard, faces, budget, folder / "cache")
+    return EmbedderForms(pair.module, graph, guard, faces, BUDGET_OF_DRAWN.fmr, folder / "cache")
+
+
+def climbed(pair, faces: Faces, folder: Path, budget: Budget = BUDGET_OF_DRAWN) -> Ladder:
+    return climb(forms_of(pair, faces, folder), budget)
 
 
 def test_every_form_is_made_measured_and_decided(tiny, many_faces: Faces, tmp_path: Path, paced) -> None:
@@ -138,12 +150,12 @@ def test_every_form_is_made_measured_and_decided(tiny, many_faces: Faces, tmp_pa
     assert climb.served.path.name == "embedder.prelu-rewrite.onnx"
     assert [of.kind for of in climb.variants] == [EXACT]
     canonical, exact, half, small = climb.rungs
-    assert canonical.fnmr_difference is None
-    assert exact.fnmr_difference == Interval(0, 0, 0)
+    assert canonical.difference is None
+    assert exact.difference == Interval(0, 0, 0)
     assert half.agreement.cosine_least > 0.999
     assert small.agreement.cosine_mean > 0.98
     assert canonical.megabytes >= half.megabytes
-    assert small.fnmr_difference.low <= small.fnmr_difference.value <= small.fnmr_difference.high
+    assert small.difference.low <= small.difference.value <= small.difference.high
     json.dumps([of.row() for of in climb.rungs], allow_nan=False)
 
 
@@ -177,30 +189,95 @@ def test_a_graph_without_prelu_has_three_forms_and_the_reason_for_the_fourth(
         if node.op_type == "PRelu":
             node.op_type = "Relu"
             del node.input[1]
-    plain = tmp_path / "plain.onnx"
-    onnx.save(model, plain)
-    graph = ServedGraph(plain)
-    guard = sentinel(lambda crops: graph.run(crops)[0])
-    forms, missing = ladder._forms(plain, many_faces, BUDGET_OF_DRAWN)
-    assert set(forms) == {"fp16", "int8"}
+    onnx.save(model, tmp_path / "embedder.onnx")
+    forms = forms_of(tiny, many_faces, tmp_path)
+    files, missing = ladder._made(forms, BUDGET_OF_DRAWN)
+    assert set(files) == {"fp16", "int8"}
     assert [(of.kind, of.reason) for of in missing] == [
-        (EXACT, "plain.onnx holds no PReLU with a constant slope")
+        (EXACT, "embedder.onnx holds no PReLU with a constant slope")
     ]
-    assert ladder._faults(ServedGraph(forms["fp16"]), ServedGraph(forms["fp16"]).embed(golden()), guard) == []
+    assert forms.faults(ServedGraph(files["fp16"])) == []
 
 
-def golden() -> np.ndarray:
-    from training.export.parity import golden_crops
-
-    return golden_crops()
-
-
-def test_a_form_that_answers_the_sentinel_as_another_model_would_is_at_fault(tiny, embedder) -> None:
-    guard = sentinel(lambda crops: tiny.graph.run(crops)[0])
-    (fault,) = ladder._faults(embedder.graph, embedder.graph.embed(golden()), guard)
+def test_a_form_that_answers_the_sentinel_as_another_model_would_is_at_fault(
+    tiny, embedder, many_faces: Faces, tmp_path: Path
+) -> None:
+    (fault,) = forms_of(tiny, many_faces, tmp_path).faults(embedder.graph)
     assert "answers 32 numbers, the bundle says 16" in fault
 
 
 def test_an_unknown_layer_to_exclude_ends_the_export(tiny, many_faces: Faces, tmp_path: Path, paced) -> None:
     with pytest.raises(BadConfig, match="no layer /typo"):
         climbed(tiny, many_faces, tmp_path, BUDGET_OF_DRAWN.model_copy(update={"int8_exclude": ("/typo",)}))
+
+
+FOUND = FoundAgreement(0.95, 0.97, 0.02, 0.01, 0.0, 300)
+OF_PICTURES = DetectorBudget()
+
+
+def pictured(milliseconds: float = 5.0, **changes: object) -> Rung:
+    """A detector's int8, decided beside a canonical graph of 10 ms."""
+    of = Rung("int8", "d.int8.onnx", False, "", FOUND, milliseconds, 1.0, NO_CHANGE, told=PICTURES)
+    canonical = Rung(CANONICAL, "d.onnx", False, "", FOUND, 10.0, 4.0, told=PICTURES)
+    return decide([canonical, replace(of, **changes)], OF_PICTURES, sound)[1]
+
+
+def test_a_detector_s_form_is_published_where_it_is_faster_and_finds_as_much() -> None:
+    told = pictured()
+    assert told.published
+    assert told.reason == "2.00 × faster than onnx"
+    cost = told.cost(10.0)
+    assert (cost["milliseconds_a_picture"], cost["recall_difference_low"]) == (5.0, -0.0005)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"milliseconds": 9.9}, "not 1.05 × faster than onnx: 9.90 ms a picture against 10.00"),
+        ({"difference": None}, "the pictures carry no interval of recall"),
+        ({"difference": Interval(-0.001, -0.0051, 0.0)}, "may fall by 0.510% (upper bound), most 0.500%"),
+        ({"agreement": replace(FOUND, points_p99=0.04)}, "landmarks move by 4.0% of a face"),
+        ({"agreement": replace(FOUND, missing=1.0)}, "not finite numbers"),
+    ],
+)
+def test_a_detector_s_form_that_costs_too_much_or_is_slow_stays_out(
+    changes: dict[str, object], reason: str
+) -> None:
+    told = pictured(**changes)
+    assert not told.published
+    assert reason in told.reason
+    json.dumps(told.row(), allow_nan=False)
+
+
+def test_a_gain_of_recall_is_no_reason_against_a_form() -> None:
+    assert pictured(difference=Interval(0.02, 0.01, 0.03)).published
+
+
+def test_the_detector_s_forms_are_made_measured_on_selection_and_decided(
+    detector, drawn_sets, tmp_path: Path, paced
+) -> None:
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(detector.graph.path.read_bytes())
+    root = drawn_sets.root / "wider"
+    forms = DetectorForms(detector.module, ServedGraph(path), SPEC, root, tmp_path / "cache")
+    ladder = climb(forms, DetectorBudget(int8_pictures=4))
+    assert [of.kind for of in ladder.rungs] == [CANONICAL, "fp16", "int8", EXACT]
+    assert [of.published for of in ladder.rungs] == [True, False, False, False]
+    assert ladder.rungs[-1].reason == "detector.onnx holds no PReLU with a constant slope"
+    assert ladder.served.path == path
+    canonical, half, small, _ = ladder.rungs
+    assert canonical.agreement is not None
+    assert canonical.agreement.exact
+    assert half.megabytes < canonical.megabytes
+    assert "carry no interval of recall" in small.reason  # two pictures are drawn for selection
+    head = table(ladder.rungs).splitlines()[0]
+    assert "ms a picture" in head
+    assert "recall difference" in head
+    json.dumps([of.row() for of in ladder.rungs], allow_nan=False)
+
+
+def test_no_detector_is_served_that_is_not_the_trained_one(detector, drawn_sets, tmp_path: Path) -> None:
+    other = export_detector(model_of(SLIM).eval(), tmp_path / "other.onnx")
+    forms = DetectorForms(other, detector.graph, SPEC, drawn_sets.root / "wider", tmp_path / "cache")
+    with pytest.raises(ParityFailed, match=r"detector\.onnx: score off by"):
+        climb(forms, DetectorBudget())

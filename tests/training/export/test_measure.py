@@ -8,10 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bundle.manifest import DetectorSpec
 from training.data.identities import Faces
+from training.data.synthetic import TERMS
 from training.evaluation.bootstrap import Interval
-from training.export import measure
-from training.export.measure import data_terms, incumbent_graph, measure_incumbent, paces
+from training.export import difference, measure
+from training.export.measure import (
+    data_terms,
+    incumbent_graph,
+    measure_incumbent,
+    measure_old_detector,
+    paces,
+    stated,
+    told_terms,
+)
+from training.export.sessions import ServedGraph
 
 
 def old(files: dict[str, tuple[str, ...]], folder: Path) -> SimpleNamespace:
@@ -20,7 +31,9 @@ def old(files: dict[str, tuple[str, ...]], folder: Path) -> SimpleNamespace:
         SimpleNamespace(of="embedder", file=name, backends=backends) for name, backends in files.items()
     ]
     variants.insert(0, SimpleNamespace(of="detector", file="detector.int8.onnx", backends=("onnxruntime",)))
-    manifest = SimpleNamespace(variants=variants, embedder=SimpleNamespace(file="embedder.onnx"))
+    manifest = SimpleNamespace(
+        variants=variants, embedder=SimpleNamespace(file="embedder.onnx"), detector=DetectorSpec()
+    )
     return SimpleNamespace(manifest=manifest, file=lambda name: folder / name)
 
 
@@ -32,10 +45,41 @@ def test_the_old_embedder_runs_in_the_form_that_was_served(tiny, tmp_path: Path)
     assert incumbent_graph(old({"gpu.onnx": ("tensorrt",)}, tmp_path)).path.name == "embedder.onnx"
 
 
+def test_the_old_detector_runs_in_the_form_that_was_served(detector, tmp_path: Path) -> None:
+    for name in ("detector.onnx", "detector.int8.onnx"):
+        (tmp_path / name).write_bytes(detector.graph.path.read_bytes())
+    assert incumbent_graph(old({}, tmp_path), "detector").path.name == "detector.int8.onnx"
+
+
 def test_an_embedder_is_not_inferior_to_itself(tiny, many_faces: Faces, tmp_path: Path) -> None:
     (tmp_path / "embedder.onnx").write_bytes(tiny.graph.path.read_bytes())
     found = measure_incumbent(old({}, tmp_path), tiny.graph, many_faces, tmp_path / "cache", 1e-2)
     assert found == Interval(0, 0, 0)
+
+
+@pytest.fixture
+def pictures(drawn_sets, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data sets in which eight drawn validation pictures carry an interval."""
+    monkeypatch.setattr(difference, "LEAST_PICTURES", 8)
+    return drawn_sets.root
+
+
+def test_a_detector_is_not_inferior_to_itself_and_looks_once(
+    detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "detector.int8.onnx").write_bytes(detector.graph.path.read_bytes())
+    of, cache = old({}, tmp_path), tmp_path / "cache"
+    found = measure_old_detector(of, detector.graph, DetectorSpec(), pictures, cache)
+    assert found == Interval(0, 0, 0)
+    assert len(list(cache.iterdir())) == 1  # both are one graph, looked at in one way
+    monkeypatch.setattr(ServedGraph, "run", lambda *_: pytest.fail("looked again"))
+    assert measure_old_detector(of, detector.graph, DetectorSpec(), pictures, cache) == found
+
+
+def test_pictures_too_few_for_an_interval_give_no_figure(detector, drawn_sets, tmp_path: Path) -> None:
+    (tmp_path / "detector.int8.onnx").write_bytes(detector.graph.path.read_bytes())
+    given = old({}, tmp_path), detector.graph, DetectorSpec(), drawn_sets.root, tmp_path / "cache"
+    assert measure_old_detector(*given) is None
 
 
 def test_two_embedding_spaces_of_different_dimensions_are_compared(
@@ -66,11 +110,32 @@ def test_the_reference_runs_beside_where_it_is_present(tiny, tmp_path: Path, mon
     assert {(of.shape, of.dtype.name) for of in given} == {((1, 3, 112, 112), "float32")}
 
 
-def test_only_sets_that_were_drawn_may_be_used_commercially(drawn_sets, tmp_path: Path) -> None:
+def test_only_sets_that_were_drawn_or_say_so_may_be_used_commercially(drawn_sets, tmp_path: Path) -> None:
     assert set(data_terms(drawn_sets.root).values()) == {"commercial"}
-    (tmp_path / "faces").mkdir()
+    assert told_terms(drawn_sets.root) == dict.fromkeys(("faces", "lfw", "masks", "wider"), TERMS)
+    for name in ("faces", "wider", "reference"):
+        (tmp_path / name).mkdir()
     (tmp_path / "notes.txt").touch()
-    assert data_terms(tmp_path) == {"faces": "research-only"}
+    (tmp_path / "faces" / "TERMS").write_text("licence: commercial; photographs of our staff, who agreed\n")
+    (tmp_path / "wider" / "TERMS").write_text("Commercial use needs a contract.\n")
+    strict = "research-only"
+    assert data_terms(tmp_path) == {"faces": "commercial", "reference": strict, "wider": strict}
+
+
+@pytest.mark.parametrize(
+    ("terms", "licence"),
+    [
+        ("licence: commercial", "commercial"),
+        ("licence: commercial; CC BY 4.0", "commercial"),
+        ("licence: commercial use is forbidden", "research-only"),
+        ("commercial", "research-only"),
+        ("not licence: commercial", "research-only"),
+        ("licence: research-only; ask first", "research-only"),
+        ("", "research-only"),
+    ],
+)
+def test_a_statement_is_taken_by_the_letter(terms: str, licence: str) -> None:
+    assert stated(terms) == licence
 
 
 def test_a_few_faces_of_each_are_taken_in_their_order() -> None:

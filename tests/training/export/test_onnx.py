@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-from bundle.decode import AnchorLayout, anchors
+from bundle.decode import AnchorLayout, anchors, detections
 from tests.training.export.conftest import settle
 from training.embedder.backbones import backbone
 from training.export.onnx import OPSET, export_embedder
@@ -87,6 +88,32 @@ def test_the_detector_s_anchors_are_those_that_are_decoded(detector, size: tuple
     count = len(anchors(width, height, AnchorLayout()))
     assert (scores.shape, boxes.shape, landmarks.shape) == ((2, count), (2, count, 4), (2, count, 10))
     assert 0 <= scores.min() <= scores.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(64, 96), (192, 32)])
+def test_a_picture_s_answer_does_not_depend_on_its_batch(detector, size: tuple[int, int]) -> None:
+    pictures = np.random.default_rng(3).integers(0, 256, (5, *size, 3), np.uint8)
+    together = detector.graph.run(pictures)
+    for at, picture in enumerate(pictures):
+        for whole, alone in zip(together, detector.graph.run(picture[None]), strict=True):
+            np.testing.assert_allclose(whole[at], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 90), (70, 96), (100, 100), (16, 16)])
+def test_a_canvas_that_the_strides_do_not_divide_fails(detector, size: tuple[int, int]) -> None:
+    """Levels of the pyramid no longer lie on one another."""
+    with pytest.raises(Fail, match="Add"):
+        detector.graph.run(np.zeros((1, *size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(63, 64), (64, 61), (1, 1)])
+def test_where_it_answers_for_a_larger_canvas_its_answer_is_not_misread(
+    detector, size: tuple[int, int]
+) -> None:
+    height, width = size
+    outputs = [of[0] for of in detector.graph.run(np.zeros((1, height, width, 3), np.uint8))]
+    with pytest.raises(ValueError, match=f"canvas {width} × {height} is not a positive multiple of 32"):
+        detections(*outputs, width, height, AnchorLayout(), 0.5, 0.4, 100)
 
 
 def test_exporting_leaves_the_model_as_it_was(settled_embedder, tmp_path) -> None:

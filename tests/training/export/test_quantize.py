@@ -11,15 +11,21 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from training.config import BadConfig
+from training.data.annotations.intake import photographs
 from training.data.identities import Faces
+from training.data.scenes import draw_scene
+from training.data.widerface import wider
+from training.export import quantize
 from training.export.onnx import OPSET
 from training.export.parity import agreement
 from training.export.quantize import (
+    WINDOW,
     BadCalibrationData,
     Pictures,
     crops_to_calibrate,
     layers,
     to_int8,
+    windows_to_calibrate,
 )
 from training.export.sessions import ServedGraph
 
@@ -128,6 +134,10 @@ def test_pictures_are_handed_out_once_each_as_the_service_sends_them(many_faces:
         given.append(feed["image"][0])
     assert np.array_equal(np.stack(given), crops)
     assert reader.get_next() is None
+    reader.set_range(1, 3)
+    some = [feed["image"][0] for feed in iter(reader.get_next, None)]
+    assert np.array_equal(np.stack(some), crops[1:3])
+    assert len(reader) == 5
 
 
 def test_everybody_gives_a_face_before_anybody_gives_a_second(many_faces: Faces) -> None:
@@ -140,3 +150,47 @@ def test_everybody_gives_a_face_before_anybody_gives_a_second(many_faces: Faces)
     assert len(crops_to_calibrate(many_faces, 1000)) == len(many_faces)
     assert np.array_equal(crops_to_calibrate(many_faces, 18), crops_to_calibrate(many_faces, 18))
     assert not np.array_equal(crops_to_calibrate(many_faces, 18), crops_to_calibrate(many_faces, 18, seed=1))
+
+
+def test_windows_are_of_canvases_of_photographs_that_are_trained_on(
+    drawn_sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is of a picture held out for selection or of the claim's; each shows a face."""
+    root, read = drawn_sets.root / "wider", []
+
+    def watched(of, **options):
+        for one in photographs(of, **options):
+            read.append(one.name)
+            yield one
+
+    monkeypatch.setattr(quantize, "photographs", watched)
+    windows = windows_to_calibrate(root, 8)
+    assert windows.shape == (8, WINDOW[1], WINDOW[0], 3)
+    trained = {one.name for one in wider(root, "train")}
+    assert len(set(read)) == 8
+    assert set(read) < trained
+    assert np.array_equal(windows, windows_to_calibrate(root, 8))
+    assert not np.array_equal(windows, windows_to_calibrate(root, 8, seed=1))
+    assert len(windows_to_calibrate(root, 1000)) == len(trained)
+
+
+def test_a_detector_s_layers_are_quantised_as_an_embedder_s(detector, drawn_sets, tmp_path: Path) -> None:
+    target = tmp_path / "int8.onnx"
+    done = to_int8(detector.graph.path, target, windows_to_calibrate(drawn_sets.root / "wider", 6))
+    assert done == layers(detector.graph.path)
+    graph = onnx.load(target).graph
+    constants = {of.name: numpy_helper.to_array(of) for of in graph.initializer}
+    pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(pairs) > 2 * len(done)
+    assert all(constants[node.input[2]].dtype == np.int8 for node in pairs)
+    assert not any(constants[node.input[2]].any() for node in pairs)
+    assert {of.data_type for of in graph.initializer} <= {
+        TensorProto.FLOAT,
+        TensorProto.INT8,
+        TensorProto.INT64,
+    }
+    scores = [
+        ServedGraph(path).run(np.stack([draw_scene(0, 96, 64).pixels]))[0]
+        for path in (detector.graph.path, target)
+    ]
+    np.testing.assert_allclose(*scores, atol=0.05)

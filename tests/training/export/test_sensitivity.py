@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from training import __main__ as command
 from training.config import BadConfig
 from training.data.identities import Faces
+from training.export import sensitivity as module
 from training.export.quantize import crops_to_calibrate, layers, to_int8
 from training.export.sensitivity import only, report, sensitivity
 
@@ -68,3 +71,21 @@ def test_the_table_names_every_layer(tiny, many_faces: Faces) -> None:
     assert len(lines) == 2 + len(layers(tiny.graph.path))
     assert lines[0].startswith("| layer | weights | cosine mean")
     assert all(len(line.split("|")) == len(lines[0].split("|")) for line in lines)
+
+
+def test_the_verb_prints_the_layers_of_a_bundle_s_embedder(
+    tiny,
+    many_faces: Faces,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = SimpleNamespace(embedder=SimpleNamespace(file="embedder.onnx"))
+    bundle = SimpleNamespace(manifest=manifest, file=lambda name: tiny.graph.path)
+    monkeypatch.setattr(module, "open_bundle", lambda path: bundle)
+    monkeypatch.setattr(module, "load_faces", lambda root, split: many_faces)
+    assert command.main(["sensitivity", "--faces", str(tmp_path), "--most", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 2
+    monkeypatch.setattr(module, "datasets", lambda: None)
+    assert command.main(["sensitivity"]) == 1
+    assert "set FACET_DATASETS, or give --faces" in capsys.readouterr().err
