@@ -39,9 +39,7 @@ from training.export.sensitivity import add_sensitivity_verb
 from training.export.suppression import add_one_graph_verb
 from training.gates import Policy
 from training.landmarks import add_landmarks
-from training.loop.checkpoint import UnreadableCheckpoint, UnsoundState
-from training.loop.diagnosis import Diverged
-from training.loop.loader import LoaderFailed
+from training.loop.ending import EXPECTED as ALWAYS_EXPECTED
 from training.prepare import add_verbs, bundle_finder
 from training.publish import Order, Refused, evaluate, publish
 
@@ -52,20 +50,7 @@ class TrainingFailed(Exception):
     """The training in the process beside ended early; the message is its last line."""
 
 
-EXPECTED = (
-    BadConfig,
-    BadData,
-    BundleError,
-    LoaderFailed,
-    Refused,
-    TooFewImpostors,
-    TooFewPeople,
-    UnreadableCheckpoint,
-    UnsoundState,
-    TrainingFailed,
-    Diverged,
-    OSError,
-)
+EXPECTED = (*ALWAYS_EXPECTED, BadData, BundleError, Refused, TooFewImpostors, TooFewPeople, TrainingFailed)
 
 
 @dataclass(frozen=True)

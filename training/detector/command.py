@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,44 +19,15 @@ from training.detector.material import Source, bare, boxed, load, own, selected
 from training.detector.sweep import find_rate
 from training.detector.teacher import Teacher
 from training.detector.train import train
-from training.loop import checkpoint
-from training.loop.agreement import FirstFailed, by_the_first
-from training.loop.diagnosis import Diverged
+from training.loop.agreement import by_the_first
 from training.loop.distributed import World, start
-from training.loop.loader import LoaderFailed
-
-EXPECTED = (
-    BadConfig,
-    BadData,
-    checkpoint.UnreadableCheckpoint,
-    checkpoint.UnsoundState,
-    Diverged,
-    LoaderFailed,
-    OSError,
-)
-ALONE_WITH = (LoaderFailed, OSError, TooManyUnread)  # what one rank may meet alone, and says itself
-SPEAKING_S = 10  # torchrun ends all as soon as one has ended: the others let the first say why
+from training.loop.ending import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0; 1 with one line that says what is wrong; 130 or 143 where Ctrl-C or SIGTERM stopped it. Of many ranks
-    the first speaks."""
+    """Returns the status of the process, see `ended`."""
     asked = _parser().parse_args(arguments)
-    first, last = os.environ.get("RANK", "0") == "0", asked.run / "last.pt"
-    try:
-        _run(asked)
-    except (KeyboardInterrupt, SystemExit) as stopped:  # SystemExit: SIGTERM, see training.loop.stop
-        if first:
-            begun = f"goes on from {last}" if last.is_file() else "begins anew: there is no checkpoint yet"
-            print(f"stopped; the same command {begun}", file=sys.stderr)
-        return int(stopped.code or 1) if isinstance(stopped, SystemExit) else 130
-    except (FirstFailed, *EXPECTED) as error:
-        if first or isinstance(error, ALONE_WITH):
-            print(f"failed: {error}", file=sys.stderr)
-        else:
-            time.sleep(SPEAKING_S)
-        return 1
-    return 0
+    return ended(lambda: _run(asked), asked.run / "last.pt", (BadData,), (TooManyUnread,))
 
 
 def _run(asked: argparse.Namespace) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,44 +13,14 @@ from training.embedder.config import EmbedderConfig
 from training.embedder.distillation import Teacher, open_teacher
 from training.embedder.sweep import find_rate
 from training.embedder.train import train
-from training.loop import checkpoint
-from training.loop.agreement import FirstFailed
-from training.loop.diagnosis import Diverged
 from training.loop.distributed import World, start
-from training.loop.loader import LoaderFailed
-
-EXPECTED = (
-    BadConfig,
-    BadData,
-    checkpoint.UnreadableCheckpoint,
-    checkpoint.UnsoundState,
-    Diverged,
-    LoaderFailed,
-    OSError,
-)
-ALONE_WITH = (LoaderFailed, OSError)  # what one rank may meet alone, and says itself
-SPEAKING_S = 10  # torchrun ends all as soon as one has ended: the others let the first say why
+from training.loop.ending import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0; 1 with one line that says what is wrong; 130 or 143 where Ctrl-C or SIGTERM stopped it. Of many ranks
-    the first speaks."""
+    """Returns the status of the process, see `ended`."""
     asked = _parser().parse_args(arguments)
-    first, last = os.environ.get("RANK", "0") == "0", asked.run / "last.pt"
-    try:
-        _run(asked)
-    except (KeyboardInterrupt, SystemExit) as stopped:  # SystemExit: SIGTERM, see training.loop.stop
-        if first:
-            begun = f"goes on from {last}" if last.is_file() else "begins anew: there is no checkpoint yet"
-            print(f"stopped; the same command {begun}", file=sys.stderr)
-        return 130 if isinstance(stopped, KeyboardInterrupt) else int(stopped.code or 0)
-    except (FirstFailed, *EXPECTED) as error:
-        if first or isinstance(error, ALONE_WITH):
-            print(f"failed: {error}", file=sys.stderr)
-        else:
-            time.sleep(SPEAKING_S)
-        return 1
-    return 0
+    return ended(lambda: _run(asked), asked.run / "last.pt", (BadData,))
 
 
 def _run(asked: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from training.data.identities import Faces
@@ -11,11 +10,8 @@ from training.embedder.distillation import Teacher
 from training.embedder.objective import batch_of
 from training.embedder.sampling import sampler_of
 from training.embedder.train import prepare, train_step
-from training.loop import checkpoint
-from training.loop.agreement import by_the_first
-from training.loop.diagnosis import Diverged
 from training.loop.distributed import ALONE, World
-from training.loop.finder import find, finder_figure
+from training.loop.finder import sweep
 
 
 def find_rate(
@@ -33,15 +29,6 @@ def find_rate(
     def step(rate: float) -> float:
         at = training.student.step
         batch = batch_of(faces, sampler.batch(at), at, world.rank, config)
-        try:
-            return train_step(training, batch, rate)[0]["loss"]
-        except Diverged:
-            return math.nan  # the end of the sweep
+        return train_step(training, batch, rate)[0]["loss"]
 
-    def draw() -> None:
-        with checkpoint.replacing(run / "learning-rate.png") as file:
-            file.write(finder_figure(finding))
-
-    finding = find(step, 1e-5, 1.0, steps)
-    by_the_first(draw, world)
-    return finding.suggestion
+    return sweep(step, run / "learning-rate.png", world, steps)

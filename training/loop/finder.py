@@ -10,12 +10,17 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from training.config import BadConfig
+from training.loop.agreement import by_the_first
+from training.loop.checkpoint import replacing
+from training.loop.diagnosis import Diverged
+from training.loop.distributed import World
 
 SMOOTHING = 0.9
 DIVERGED = 4.0  # times the best smoothed loss
@@ -77,6 +82,27 @@ def _read(rates: list[float], losses: list[float]) -> Finding:
         lowest=rates[lowest],
         suggestion=min(rates[steepest], rates[lowest] / 10),
     )
+
+
+def sweep(step: Callable[[float], float], drawing: Path, world: World, steps: int = 100) -> float:
+    """`find` from 1e-5 to 1, drawn into `drawing` (PNG) by the first rank. Returns the suggestion.
+
+    Where `step` raises Diverged, the sweep has its end.
+    """
+
+    def finite(rate: float) -> float:
+        try:
+            return step(rate)
+        except Diverged:
+            return math.nan
+
+    def draw() -> None:
+        with replacing(drawing) as file:
+            file.write(finder_figure(finding))
+
+    finding = find(finite, 1e-5, 1.0, steps)
+    by_the_first(draw, world)
+    return finding.suggestion
 
 
 def finder_figure(finding: Finding) -> bytes:

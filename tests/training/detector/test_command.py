@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from training.detector.command import main
 from training.detector.config import Backbone
 from training.detector.student import build
 from training.loop import checkpoint, tracking
-from training.loop.distributed import World
 from training.loop.records import PHOTOGRAPHS
 
 TOML = """
@@ -197,44 +195,12 @@ def test_bad_input_ends_in_one_line_of_the_first_rank(
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_other_ranks_leave_the_word_to_the_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(command, "start", lambda device: nullcontext(World(1, 1)))
-    monkeypatch.setattr(command, "SPEAKING_S", 0)
-    assert main(["--config", str(tmp_path / "none.toml")]) == 1
-    assert capsys.readouterr().err == ""
-
-
 def test_without_data_sets_the_way_out_is_said(
     places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "datasets", lambda: None)
     assert main(["--config", str(places / "small.toml"), "--run", str(tmp_path / "run")]) == 1
     assert "set FACET_DATASETS, give --boxed, or run `make train-and-publish`" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("begun", [True, False])
-@pytest.mark.parametrize(("stopped", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_a_stop_says_how_to_go_on(
-    begun: bool,
-    stopped: BaseException,
-    status: int,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if begun:
-        checkpoint.save(tmp_path / "last.pt", {"kind": "detector"})
-
-    def stop(asked: Any) -> None:
-        raise stopped
-
-    monkeypatch.setattr(command, "_run", stop)
-    assert main(["--run", str(tmp_path)]) == status
-    how = f"goes on from {tmp_path}/last.pt" if begun else "begins anew: there is no checkpoint yet"
-    assert capsys.readouterr().err == f"stopped; the same command {how}\n"
 
 
 def test_the_command_explains_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:

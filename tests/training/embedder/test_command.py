@@ -23,7 +23,7 @@ from training.data.shards import write_shards
 from training.embedder import command
 from training.embedder.backbones import BACKBONES
 from training.embedder.command import main
-from training.loop import checkpoint
+from training.loop import checkpoint, ending
 from training.loop.distributed import World
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone", "quick_tracking")
@@ -139,7 +139,7 @@ def test_bad_input_ends_in_one_line_of_the_first_rank(
     for rank in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(rank, "1")
     monkeypatch.setattr(command, "start", lambda device: nullcontext(World(1, 1)))
-    monkeypatch.setattr(command, "SPEAKING_S", 0)
+    monkeypatch.setattr(ending, "SPEAKING_S", 0)
     assert main(asked) == 1
     assert "failed" not in capsys.readouterr().err
 
@@ -244,28 +244,6 @@ def test_a_picture_that_becomes_unreadable_meanwhile_ends_in_one_line_and_keeps_
     assert main(["--config", str(config), "--faces", str(faces), "--run", str(tmp_path / "run")]) == 1
     assert "train-00000.tar at byte" in the_one_line(capsys)
     assert checkpoint.load(tmp_path / "run" / "last.pt")["step"] >= 6
-
-
-@pytest.mark.parametrize("begun", [True, False])
-@pytest.mark.parametrize(("stopped", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_what_stops_it_says_how_to_go_on(
-    begun: bool,
-    stopped: BaseException,
-    status: int,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if begun:
-        checkpoint.save(tmp_path / "last.pt", {"kind": "embedder"})
-
-    def stop(asked: Any) -> None:
-        raise stopped
-
-    monkeypatch.setattr(command, "_run", stop)
-    assert main(["--run", str(tmp_path)]) == status
-    how = f"goes on from {tmp_path}/last.pt" if begun else "begins anew: there is no checkpoint yet"
-    assert capsys.readouterr().err == f"stopped; the same command {how}\n"
 
 
 @pytest.mark.slow

@@ -1,0 +1,67 @@
+"""A command ends in one line and a status; of many ranks the first has the word, unless it cannot know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.config import BadConfig
+from training.loop import checkpoint, ending
+from training.loop.ending import ended
+from training.loop.loader import LoaderFailed
+
+
+class BadSet(Exception):
+    """What a training's own data may be."""
+
+
+def raising(error: BaseException) -> int:
+    def act() -> None:
+        raise error
+
+    return ended(act, Path("last.pt"), (BadSet,))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize(("stopped", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_stop_says_how_to_go_on(
+    begun: bool, stopped: BaseException, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = tmp_path / "last.pt"
+    if begun:
+        checkpoint.save(last, {"kind": "embedder"})
+
+    def stop() -> None:
+        raise stopped
+
+    assert ended(stop, last, ()) == status
+    how = f"goes on from {last}" if begun else "begins anew: there is no checkpoint yet"
+    assert capsys.readouterr().err == f"stopped; the same command {how}\n"
+
+
+@pytest.mark.parametrize("error", [BadConfig("no such key"), BadSet("no such set"), OSError("disk full")])
+def test_what_is_wrong_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(error) == 1
+    assert capsys.readouterr().err == f"failed: {error}\n"
+
+
+def test_what_is_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        raising(ZeroDivisionError())
+
+
+def test_all_is_well_is_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(lambda: "whatever", Path("last.pt"), ()) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_another_rank_speaks_only_of_what_it_alone_may_meet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ending, "SPEAKING_S", 0)
+    assert raising(BadSet("seen by all")) == 1
+    assert capsys.readouterr().err == ""
+    assert raising(LoaderFailed("a worker died")) == 1
+    assert capsys.readouterr().err == "failed: a worker died\n"
