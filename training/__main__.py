@@ -40,6 +40,7 @@ from training.export.suppression import add_one_graph_verb
 from training.gates import Policy
 from training.landmarks import add_landmarks
 from training.loop.ending import EXPECTED as ALWAYS_EXPECTED
+from training.loop.ending import in_words
 from training.prepare import add_verbs, bundle_finder
 from training.publish import Order, Refused, evaluate, publish
 
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on from what is finished", file=sys.stderr)
         return 130
     except EXPECTED as error:
-        print(f"{'refused' if isinstance(error, Refused) else 'failed'}: {error}", file=sys.stderr)
+        print(f"{'refused' if isinstance(error, Refused) else 'failed'}: {in_words(error)}", file=sys.stderr)
         return 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -116,8 +117,16 @@ def publish(order: Order) -> Bundle:
         outcome["reasons"] = [f"{type(error).__name__}: {error}"]
         raise
     finally:
-        order.work.mkdir(parents=True, exist_ok=True)
-        (order.work / "outcome.json").write_text(json.dumps(outcome, indent=2) + "\n")
+        _tell(order.work / "outcome.json", outcome)
+
+
+def _tell(file: Path, outcome: Mapping[str, Any]) -> None:
+    """What happened, for programs. A disk without room for it does not hide what that was."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(outcome, indent=2) + "\n")
+    except OSError as error:
+        print(f"{file} could not be written ({error})", file=sys.stderr)
 
 
 def evaluate(order: Order) -> Results:

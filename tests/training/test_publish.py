@@ -247,6 +247,15 @@ def test_below_a_floor_the_old_bundle_stays_and_the_reason_is_kept(
     assert {of["name"] for of in told["gates"]} >= {"parity", "licence"}
 
 
+def test_an_outcome_that_cannot_be_written_is_said_and_hides_nothing(
+    order: Order, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "work").write_text("not a folder")
+    with pytest.raises(checkpoint.UnreadableCheckpoint, match="no such checkpoint"):
+        publish(replace(order, embedder=tmp_path / "none.pt", work=tmp_path / "work"))
+    assert "outcome.json could not be written" in capsys.readouterr().err
+
+
 def test_graphs_that_differ_from_their_models_are_not_published(
     order: Order, tmp_path: Path, monkeypatch
 ) -> None:

@@ -186,7 +186,12 @@ def _ablations(results: Results) -> str:
         for of in results.ablations
     ]
     head = ["training", "people", "faces", "steps", "distilled", "FNMR at FMR 0.001, validation"]
-    return f"{title}\n\n{table(head, rows)}\n\nOther trainings of this recipe, measured on all pairs of `validation`."
+    how = (
+        "Trainings from the beginning, each named by its configuration and the share of the people, measured on all "
+        "pairs of `validation`. Compare rows of equal steps, and read them as what these steps give: a few thousand do "
+        "not exhaust a large set, of which every face is then seen less often."
+    )
+    return f"{title}\n\n{table(head, rows)}\n\n{how}"
 
 
 def _lfw(about: About) -> str:

@@ -22,6 +22,10 @@ from training.config import BadConfig
 PARTIAL = ".partial"
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
+REMEDY = "make room and start the same command again"
+
+
 class UnreadableCheckpoint(Exception):
     """The file is damaged or of another model; the message says which and what to do."""
 
@@ -67,8 +71,7 @@ def writing(path: Path, failed: str = "cannot be written") -> Iterator[None]:
         refused = _refusal(error)
         if refused is None:
             raise
-        full = refused.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room and start the same command again" if full else "choose another place for it"
+        remedy = REMEDY if refused.errno in FULL else "choose another place for it"
         raise OSError(refused.errno, f"{refused.strerror}: {path} {failed}; {remedy}") from error
 
 

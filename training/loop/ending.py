@@ -10,13 +10,19 @@ from pathlib import Path
 
 from training.config import BadConfig
 from training.loop.agreement import FirstFailed
-from training.loop.checkpoint import UnreadableCheckpoint, UnsoundState
+from training.loop.checkpoint import FULL, REMEDY, UnreadableCheckpoint, UnsoundState
 from training.loop.diagnosis import Diverged
 from training.loop.loader import LoaderFailed
 
 EXPECTED = (BadConfig, UnreadableCheckpoint, UnsoundState, Diverged, LoaderFailed, OSError)
 ALONE_WITH = (LoaderFailed, OSError)  # what one rank may meet alone, and says itself
 SPEAKING_S = 10  # torchrun ends all as soon as one has ended: the others let the first say why
+
+
+def in_words(error: Exception) -> str:
+    """What `error` says; of a full disk that did not say what to do, that too."""
+    full = isinstance(error, OSError) and error.errno in FULL and REMEDY not in str(error)
+    return f"{error}; {REMEDY}" if full else str(error)
 
 
 def ended(
@@ -42,7 +48,7 @@ def ended(
         return int(stopped.code or 1) if isinstance(stopped, SystemExit) else 130
     except known as error:
         if first or isinstance(error, (*ALONE_WITH, *alone_with)):
-            print(f"failed: {error}", file=sys.stderr)
+            print(f"failed: {in_words(error)}", file=sys.stderr)
         else:
             time.sleep(SPEAKING_S)
         return 1

@@ -12,6 +12,7 @@ import pytest
 
 from tests.training.evaluation.drawn_detection import drawn_results
 from tests.training.evaluation.drawn_recognition import measured
+from training.config import read_config
 from training.evaluation import plots
 from training.evaluation.ablations import Ablation
 from training.evaluation.bootstrap import Interval
@@ -205,7 +206,8 @@ def test_metrics_are_plain_json(results: Results) -> None:
 def test_floors_fail_one_by_one_and_what_cannot_be_assessed_fails(
     lfw: float, ratio: float | None, recall: float, failing: list[str]
 ) -> None:
-    verdicts = judged(Floors(), lfw, ratio, recall)
+    floors = Floors(lfw_least=0.95, fnmr_ratio_most=2.5, recall_least=0.90)
+    verdicts = judged(floors, lfw, ratio, recall)
     assert [v.floor.split()[0] for v in verdicts if not v.holds] == failing
 
 
@@ -374,3 +376,11 @@ def test_figures_of_nothing_still_draw(name: str, results: Results) -> None:
         "ablation": lambda: plots.ablation_figure([]),
     }
     assert draw[name]()[:8] == PNG
+
+
+def test_a_file_that_names_some_floors_keeps_the_default_bundle_s_for_the_others(tmp_path: Path) -> None:
+    repository = Path(__file__).resolve().parents[3]
+    assert Floors() == read_config(Floors, repository / "training" / "configs" / "floors.toml")
+    some = tmp_path / "floors.toml"
+    some.write_text("fnmr_ratio_most = inf\n")
+    assert read_config(Floors, some).lfw_least == Floors().lfw_least

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_a_stop_says_how_to_go_on(
 def test_what_is_wrong_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     assert raising(error) == 1
     assert capsys.readouterr().err == f"failed: {error}\n"
+
+
+def test_a_full_disk_says_what_to_do_once(capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "set/train-000.tar")
+    assert raising(full) == 1
+    told = capsys.readouterr().err
+    assert "train-000.tar" in told
+    assert told.endswith("; make room and start the same command again\n")
+    assert raising(OSError(errno.ENOSPC, f"last.pt; {checkpoint.REMEDY}")) == 1
+    assert capsys.readouterr().err.count("make room") == 1
 
 
 def test_what_is_a_fault_of_ours_is_not_hidden() -> None:
