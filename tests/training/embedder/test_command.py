@@ -259,3 +259,18 @@ def test_every_backbone_trains_as_the_command_line_asks_for_it(
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert checkpoint.load(tmp_path / "run" / "last.pt")["step"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun_starts_it_as_the_page_says(tmp_path: Path, drawn_set: Path) -> None:
+    file = write_toml(tmp_path, backbone="mobilefacenet", batch=2, epochs=0.67, evaluate_steps=1)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "--", "training.embedder.train",
+        "--config", str(file), "--run", str(tmp_path / "run"), "--faces", str(drawn_set)
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    state = checkpoint.load(tmp_path / "run" / "last.pt")
+    assert state["step"] == 2  # of four faces: twelve are three such steps
+    assert "moments" in state["head"]  # the class centres were shared out
