@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -11,22 +12,39 @@ from PIL import Image
 from tests.drawn_faces import BACKGROUND, draw_person
 
 
-def one_pixel() -> bytes:
-    return _saved(Image.new("RGB", (1, 1), BACKGROUND))
+def one_pixel(form: str = "PNG", mode: str = "RGB") -> bytes:
+    return _saved(Image.new("RGB", (1, 1), BACKGROUND).convert(mode), form)
 
 
-def strip(width: int = 12_000, height: int = 90) -> bytes:
-    """A panorama as wide as twenty-five canvases' height, with a person who fills it from top to bottom."""
+def strip(width: int = 12_000, height: int = 90, form: str = "PNG", *, standing: bool = False) -> bytes:
+    """A panorama as wide as twenty-five canvases' height, with a person who fills it from top to bottom; standing: on
+    its end."""
     pixels = np.full((height, width, 3), BACKGROUND, np.uint8)
     person = draw_person(1, size=height // 3)[:height, :height]
     pixels[: person.shape[0], width // 2 : width // 2 + person.shape[1]] = person
-    return _saved(Image.fromarray(pixels))
+    return _saved(Image.fromarray(pixels.transpose(1, 0, 2) if standing else pixels), form)
 
 
 def grey_and_alpha(identity: int = 1, visible: int = 255) -> bytes:
     """A PNG of two channels: a drawn person without colour, and how visible they are."""
     grey = Image.fromarray(draw_person(identity)).convert("L")
     return _saved(Image.merge("LA", [grey, Image.new("L", grey.size, visible)]))
+
+
+def deep_grey_and_alpha(identity: int = 1) -> bytes:
+    """The same of 16 bits each, which no library here writes."""
+    grey = np.asarray(Image.fromarray(draw_person(identity)).convert("L"), ">u2") * 257
+    rows = np.stack([grey, np.full_like(grey, 65_535)], 2).astype(">u2")
+    head = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 4, 0, 0, 0)
+    chunks = (
+        (b"IHDR", head),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    )
+    whole = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        whole += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return whole
 
 
 def jpeg_of_two_channels() -> bytes:
@@ -43,7 +61,7 @@ def jpeg_of_two_channels() -> bytes:
     return bytes(data)
 
 
-def _saved(picture: Image.Image) -> bytes:
+def _saved(picture: Image.Image, form: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, form)
     return buffer.getvalue()

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from bundle.preprocess import CANVASES
 from service.errors import InvalidImage, MissingImage, TooLarge
 from service.recognition.headers import Header, read_header
 
@@ -24,6 +25,10 @@ Pixels = npt.NDArray[np.uint8]  # (height, width, 3) RGB
 # would keep a thread busy for minutes. Encoders write about ten.
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 1_500_000_000
+
+# Pixels that the detector sees of the shorter side: its smallest faces are as large, so in less there is nobody.
+_LEAST_SEEN = 8
+_CANVAS_SIDE = max(max(size) for size in CANVASES)
 
 # Cheap cameras pad between segments; every pixel is there all the same.
 _HARMLESS = "extraneous bytes before marker"
@@ -73,11 +78,24 @@ def inspect(data: bytes, limits: Limits) -> Header:
         raise TooLarge(f"the picture has more than {limits.max_pixels} pixels", limit=limits.max_pixels)
     if not header.whole:
         raise InvalidImage("the picture is truncated")
+    _refuse_unseen(header.width, header.height)
     if header.format == "jpeg":
         scans = data.count(b"\xff\xda")
         if scans > _MAX_SCANS or scans * pixels > _MAX_SCANNED_PIXELS:
             raise InvalidImage("the JPEG has too many scans")
     return header
+
+
+def _refuse_unseen(width: int, height: int) -> None:
+    """Raises `InvalidImage` for a picture in which no face can be found: "nobody is here" would be a guess."""
+    shorter, longer = sorted((width, height))
+    if shorter < _LEAST_SEEN:
+        raise InvalidImage(f"{width} × {height} pixels: no face fits into that, send a larger picture")
+    if (seen := shorter * _CANVAS_SIDE // longer) < _LEAST_SEEN:
+        raise InvalidImage(
+            f"{width} × {height} pixels: scaled to a longer side of {_CANVAS_SIDE} only {seen} are left of the other, "
+            "too few for a face; cut the picture into pieces and send each"
+        )
 
 
 def decode(data: bytes, header: Header) -> Picture:

@@ -184,11 +184,32 @@ def test_of_an_animation_the_first_frame_is_taken(form: str) -> None:
     np.testing.assert_array_equal(picture.rgb, scene())
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 40_000), (40_000, 2)])
+@pytest.mark.parametrize("size", [(8, 8), (8, 640), (640, 8), (40_000, 500)])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_tiny_and_thin_pictures_are_pictures(form: str, size: tuple[int, int]) -> None:
+def test_small_and_thin_pictures_are_pictures(form: str, size: tuple[int, int]) -> None:
     picture = opened(encoded(np.zeros((size[1], size[0], 3), np.uint8), form))
     assert (picture.width, picture.height) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ((1, 1), "1 × 1 pixels: no face fits"),
+        ((1, 3000), "no face fits"),
+        ((40_000, 7), "no face fits"),
+        ((648, 8), "only 7 are left of the other"),
+        ((90, 12_000), "only 4 are left of the other.*cut the picture into pieces"),
+    ],
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_pictures_in_which_no_face_could_be_found_are_refused(
+    form: str, size: tuple[int, int], told: str
+) -> None:
+    if form == "WEBP" and max(size) > 16_383:
+        form = "PNG"  # beyond what WebP can hold
+    data = encoded(np.zeros((size[1], size[0], 3), np.uint8), form)
+    with pytest.raises(InvalidImage, match=told):
+        inspect(data, Limits())
 
 
 def test_a_jpeg_of_two_channels_is_refused_with_what_to_do() -> None:

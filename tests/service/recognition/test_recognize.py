@@ -68,12 +68,7 @@ async def test_detect_says_where_the_faces_are_largest_first(parts: Core) -> Non
 
 
 async def test_a_picture_without_faces_is_an_empty_list_or_no_face(parts: Core) -> None:
-    for picture in (
-        blank(),
-        np.zeros((1, 1, 3), np.uint8),
-        np.zeros((2, 3000, 3), np.uint8),
-        np.zeros((3000, 1, 3), np.uint8),
-    ):
+    for picture in (blank(), np.zeros((8, 8, 3), np.uint8), np.zeros((3000, 60, 3), np.uint8)):
         assert (await parts.recognizer.detect(png(picture), deadline=soon())).faces == ()
         assert (await parts.recognizer.embed(png(picture), deadline=soon())).faces == ()
         found = await parts.recognizer.identify(png(picture), deadline=soon())

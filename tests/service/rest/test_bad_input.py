@@ -14,7 +14,13 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.odd_pictures import grey_and_alpha, jpeg_of_two_channels, one_pixel, strip
+from tests.odd_pictures import (
+    deep_grey_and_alpha,
+    grey_and_alpha,
+    jpeg_of_two_channels,
+    one_pixel,
+    strip,
+)
 from tests.service.rest.conftest import ADMIN_KEY, call
 from tests.synthetic_bundle import blank, draw_person, draw_scene
 
@@ -55,8 +61,26 @@ BAD_PICTURES: dict[str, tuple[bytes, int, str]] = {
     "truncated png": (png(FACE)[: len(png(FACE)) // 2], 422, "invalid_image"),
     "jpeg of three bytes": (b"\xff\xd8\xff", 422, "invalid_image"),
     "jpeg of two channels": (jpeg_of_two_channels(), 422, "invalid_image"),
+    "1 x 1": (one_pixel(), 422, "invalid_image"),
+    "1 x 1, JPEG": (one_pixel("JPEG"), 422, "invalid_image"),
+    "1 x 1, WebP": (one_pixel("WEBP"), 422, "invalid_image"),
+    "1 x 1 of two channels": (one_pixel(mode="LA"), 422, "invalid_image"),
+    "12,000 x 90": (strip(), 422, "invalid_image"),
+    "12,000 x 90, JPEG": (strip(form="JPEG"), 422, "invalid_image"),
+    "90 x 12,000": (strip(form="JPEG", standing=True), 422, "invalid_image"),
     "20,000 x 20,000 png header": (huge_header(), 413, "too_large"),
     "20,000 x 20,000 jpeg header": (huge_jpeg_header(), 413, "too_large"),
+}
+WHAT_IS_WRONG = {
+    "text": "not JPEG, PNG or WebP",
+    "truncated jpeg": "truncated",
+    "truncated png": "truncated",
+    "jpeg of three bytes": "ends inside its header",
+    "jpeg of two channels": "2 channels: save it in grey, colour or CMYK",
+    "1 x 1": "1 × 1 pixels: no face fits into that, send a larger picture",
+    "12,000 x 90": "only 4 are left of the other, too few for a face; cut the picture into pieces",
+    "90 x 12,000": "90 × 12000 pixels",
+    "20,000 x 20,000 png header": "more than 50000000 pixels",
 }
 VERBS = ("detect", "embed", "identify")
 PAIR = {"image_a": jpeg(), "image_b": jpeg()}
@@ -77,6 +101,16 @@ async def test_a_bad_picture_is_refused_by_kind(
     )
     refused(await client.post(f"/v1/{verb}", files={"image": ("a.jpg", content, "image/jpeg")}), status, code)
     refused(await client.post(f"/v1/{verb}", json={"image": encoded}), status, code)
+
+
+@pytest.mark.parametrize("case", WHAT_IS_WRONG)
+async def test_a_refusal_says_what_is_wrong_with_the_picture(client: httpx.AsyncClient, case: str) -> None:
+    content, status, _ = BAD_PICTURES[case]
+
+    for verb in VERBS:
+        answer = await client.post(f"/v1/{verb}", content=content)
+        assert answer.status_code == status
+        assert WHAT_IS_WRONG[case] in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("case", BAD_PICTURES)
@@ -291,6 +325,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
     "progressive": lambda: bytes(cv2.imencode(".jpg", FACE[..., ::-1], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]),
     "grey": lambda: png(cv2.cvtColor(FACE, cv2.COLOR_RGB2GRAY)),
     "grey and alpha": grey_and_alpha,
+    "16 bit grey and alpha": deep_grey_and_alpha,
     "16 bit grey": lambda: png(cv2.cvtColor(FACE, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257),
 }
 
@@ -322,25 +357,28 @@ async def test_no_face_is_an_answer_or_a_refusal_by_verb(client: httpx.AsyncClie
     assert details["rejected"] == [{"index": 0, "reason": "no_face"}]
 
 
-@pytest.mark.parametrize(
-    ("picture", "size"),
-    [
-        (one_pixel(), (1, 1)),
-        (strip(), (12_000, 90)),
-        (grey_and_alpha(visible=0), draw_person(1).shape[1::-1]),
-    ],
-    ids=["1 x 1", "12,000 x 90", "invisible"],
-)
-async def test_a_picture_in_which_nobody_can_be_seen_is_answered_as_one_without_a_face(
-    client: httpx.AsyncClient, refused: Refused, picture: bytes, size: tuple[int, int]
+async def test_an_invisible_picture_is_answered_as_one_without_a_face(
+    client: httpx.AsyncClient, refused: Refused
 ) -> None:
+    picture = grey_and_alpha(visible=0)
+    height, width = draw_person(1).shape[:2]
+
     for verb in ("detect", "embed"):
         answer = (await client.post(f"/v1/{verb}", content=picture)).json()
-        assert (answer["faces"], answer["image"]) == ([], {"width": size[0], "height": size[1]})
+        assert (answer["faces"], answer["image"]) == ([], {"width": width, "height": height})
     assert (await client.post("/v1/identify", content=picture)).json()["decision"] == "no_face"
     refused(await client.post("/v1/verify", files={"image_a": picture, "image_b": jpeg()}), 422, "no_face")
     details = refused(await client.post("/v1/enroll", files={"images": picture}), 422, "nothing_accepted")
     assert details["rejected"] == [{"index": 0, "reason": "no_face"}]
+
+
+async def test_a_piece_of_a_panorama_shows_who_could_not_be_seen_in_the_whole(
+    client: httpx.AsyncClient,
+) -> None:
+    (face,) = (await client.post("/v1/detect", content=strip(width=240))).json()["faces"]
+
+    assert face["box"]["x"] > 90
+    assert face["box"]["height"] < 90
 
 
 async def test_many_faces_are_all_listed_and_not_enrolled(
