@@ -33,10 +33,12 @@ check: $(VENV)/.dev ## format, lint, types and floors
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.dev ## every benchmark; results go to benchmarks/results
+bench: $(VENV)/.dev ## every benchmark; results go to benchmarks/results (no data: those of the detector are left out)
 	$(PY) -m benchmarks.gallery
 	$(PY) -m benchmarks.embedder_backends
 	$(PY) -m benchmarks.pipeline
+	$(PY) -m benchmarks.detector
+	$(PY) -m benchmarks.near_faces
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.training_throughput
 
 soak: $(VENV)/.dev ## 20,000 identify calls with pictures of many sizes; fails if memory grows by more than 5 %

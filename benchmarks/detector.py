@@ -6,7 +6,8 @@ Every form of the bundle's detector, on every backend that is present, at severa
 size; and YuNet on the same canvases. Time: pictures in turn, all contenders interleaved, one thread, processor time
 from canvas to faces with the score from which each reports one. Accuracy: WIDER's easy, medium and hard and recall at
 one false positive a picture on the validation subset, from a score of 0.02 on, of each form on its first backend; what
-another backend answers is compared with that. A part of the pictures says little: it is printed, not written.
+another backend answers is compared with that. A part of the pictures says little: it is printed, not written. Without
+the data sets it says so and is left out.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.datasets import PROTOCOL, WIDER, YUNET_GRAPH, datasets
 from benchmarks.graphs import DEFAULT_BUNDLE
 from benchmarks.measure import Row, interleaved, table, versions, write_result
 from bundle.decode import Detections
 from bundle.folder import Bundle, open_bundle
 from bundle.preprocess import Picture, letterbox
 from service.inference.backend import Backend, Model, open_backend
-from training.config import datasets
 from training.data.annotations.wider import read_shards
 from training.data.photographs import Photograph
 from training.data.widerface import wider
@@ -214,21 +215,21 @@ def main() -> None:
     part.add_argument("--quick", action="store_true", help=f"{QUICK} pictures, VGA alone")
     parser.add_argument("--rounds", type=int, default=24, help="of the timing")
     arguments = parser.parse_args()
-    data = arguments.data or datasets()
+    data = datasets("detector", arguments.data, (WIDER, PROTOCOL, YUNET_GRAPH))
     if data is None:
-        raise SystemExit("no data sets found: set FACET_DATASETS, or give --data")
+        return
     scales = (
         (VGA,) if arguments.quick else (*CANVASES, ORIGINAL, *((MULTI,) if arguments.multi_scale else ()))
     )
     bundle = open_bundle(arguments.bundle)
-    every = contenders(bundle, data / "reference" / "yunet_n_dynamic.onnx", scales)
-    pictures = [np.asarray(of.pixels) for of in _spread(data / "wider", TIMED)]
+    every = contenders(bundle, data / YUNET_GRAPH, scales)
+    pictures = [np.asarray(of.pixels) for of in _spread(data / WIDER, TIMED)]
     time = timed(every, pictures, arguments.rounds)
     wanted = QUICK if arguments.quick else arguments.pictures
     found = rows(
         every,
         time,
-        judged(every, _spread(data / "wider", wanted), data / "wider" / "val_protocol"),
+        judged(every, _spread(data / WIDER, wanted), data / PROTOCOL),
         agreement(every, pictures),
     )
     if wanted is not None:

@@ -5,7 +5,7 @@
 Faces of 200 pixels and more of the WIDER pictures that are held out for selection, cut and enlarged to a frame of
 640 × 480 or 480 × 640; points are compared with YuNet's on the photograph scaled so that the face has 110 pixels.
 Without a small copy, and with copies of several scales, in the same run; and the false positives of each on pictures
-without a face (scikit-image's), and the processor time a picture.
+without a face (scikit-image's), and the processor time a picture. Without the data sets it says so and is left out.
 """
 
 from __future__ import annotations
@@ -20,30 +20,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.datasets import WIDER, YUNET_GRAPH, datasets
 from benchmarks.graphs import DEFAULT_BUNDLE
 from benchmarks.measure import Row, interleaved, versions, write_result
 from bundle.decode import Detections, iou
 from bundle.folder import open_bundle
 from bundle.preprocess import Picture, canvas_for, letterbox
-from training.config import datasets
 from training.data.photographs import Photograph
 from training.data.widerface import wider
 from training.data.yunet import YuNet
+from training.evaluation.faceless import OF_SCIKIT
 from training.evaluation.finding import Find
 from training.evaluation.near import COMFORTABLE, TALL, Framed, by_fraction, large_faces
 from training.export.sessions import ServedGraph, finder
 
 NEAR_SCALES = (0.0, 0.25, 0.5)
-FACELESS = (
-    "coffee",
-    "chelsea",
-    "rocket",
-    "immunohistochemistry",
-    "hubble_deep_field",
-    "coins",
-    "page",
-    "moon",
-)
 
 
 def pointed(photographs: Iterator[Photograph], yunet: YuNet) -> Iterator[Photograph]:
@@ -71,7 +62,7 @@ def faceless() -> list[Picture]:
     """Pictures without a face, scaled to fill a canvas."""
     from skimage import data
 
-    pictures = [np.asarray(getattr(data, name)()) for name in FACELESS]
+    pictures = [np.asarray(getattr(data, name)()) for name in OF_SCIKIT]
     coloured = [np.repeat(of[..., None], 3, 2) if of.ndim == 2 else of[..., :3] for of in pictures]
     scale = [min(640 / of.shape[1], 480 / of.shape[0]) for of in coloured]
     return [
@@ -107,9 +98,9 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=None, help="the first N, not all")
     parser.add_argument("--rounds", type=int, default=30, help="of the timing")
     arguments = parser.parse_args()
-    data = arguments.data or datasets()
+    data = datasets("near_faces", arguments.data, (WIDER, YUNET_GRAPH))
     if data is None:
-        raise SystemExit("no data sets found: set FACET_DATASETS, or give --data")
+        return
     manifest = open_bundle(arguments.bundle).manifest
     spec = manifest.detector
     graph = ServedGraph(arguments.bundle / spec.file)
@@ -117,8 +108,8 @@ def main() -> None:
         scale: finder(graph, spec.model_copy(update={"near_scale": scale}), spec.min_score)
         for scale in NEAR_SCALES
     }
-    yunet = YuNet(data / "reference" / "yunet_n_dynamic.onnx", 0.5)
-    photographs = itertools.islice(wider(data / "wider", "selection"), arguments.photographs)
+    yunet = YuNet(data / YUNET_GRAPH, 0.5)
+    photographs = itertools.islice(wider(data / WIDER, "selection"), arguments.photographs)
     frames, empty = list(large_faces(pointed(photographs, yunet))), faceless()
     canvas = letterbox(frames[0].pixels, canvas_for(*frames[0].pixels.shape[1::-1]))[0]
     taken = interleaved(
@@ -137,6 +128,7 @@ def main() -> None:
         rows,
         bundle=manifest.model_id,
         min_score=spec.min_score,
+        pictures_without_a_face=len(empty),
         libraries=versions("onnxruntime", "numpy", "opencv-python-headless"),
     )
 

@@ -33,6 +33,13 @@ def test_run_passes_the_environment_through_and_replaces_the_shell(repository: P
     assert "exec .venv/bin/facet serve" in make("--dry-run", "run", cwd=repository)
 
 
+def test_every_benchmark_that_writes_a_result_has_a_verb_that_runs_it(repository: Path) -> None:
+    recipes = make("--dry-run", "bench", "soak", cwd=repository)
+    files = (repository / "benchmarks").glob("*.py")
+    written = {file.stem for file in files if "write_result(" in file.read_text()} - {"measure"}
+    assert set(re.findall(r"-m benchmarks\.(\w+)", recipes)) == written
+
+
 def test_continuous_integration_runs_the_verbs(repository: Path) -> None:
     script = repository / ".ci" / "run"
     assert script.stat().st_mode & 0o111
