@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.decode import Detections, Floats, detections
+from bundle.decode import Detections, Floats
+from bundle.manifest import DetectorSpec
 from bundle.preprocess import Size, letterbox
+from bundle.views import faces_in, views
 from training.data.photographs import Photograph
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet, ServedDetector
@@ -52,16 +54,18 @@ def canvas_of(config: DetectorConfig) -> Size:
 def find(
     model: RetinaNet, picture: npt.NDArray[np.uint8], config: DetectorConfig, min_score: float = 0.02
 ) -> Detections:
-    """Faces of an RGB picture (h, w, 3) in its own pixels, through the same letterbox and decoding as served.
+    """Faces of an RGB picture (h, w, 3) in its own pixels, seen and decoded as served: in both views of its canvas.
 
     model: in eval mode, on any device.
     """
     size = canvas_of(config)
+    spec = DetectorSpec(anchors=config.anchors, canvases=(size,))
     canvas, placed = letterbox(picture, size)
-    device = next(model.parameters()).device
-    outputs: Any = ServedDetector(model)(torch.from_numpy(canvas[None]).to(device))
-    scores, deltas, offsets = (of[0].cpu().numpy() for of in outputs)
-    on = detections(scores, deltas, offsets, *size, config.anchors, min_score, 0.4, 750)
+    served, device = ServedDetector(model), next(model.parameters()).device
+    seen = views(canvas, spec)
+    asked = (torch.from_numpy(view.pixels[None]).to(device) for view in seen)
+    outputs = [[of[0].cpu().numpy() for of in served(one)] for one in asked]
+    on = faces_in(seen, outputs, spec, min_score)
     return Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores)
 
 

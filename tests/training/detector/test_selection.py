@@ -1,13 +1,18 @@
+"""A run is judged by what the service would find."""
+
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from bundle.decode import AnchorLayout, Detections
+from bundle.decode import AnchorLayout, Detections, anchors, encode, iou
 from tests.training.detector.oblongs import SMALL, oblongs
+from training.data.photographs import Photograph
 from training.detector.retinanet import RetinaNet
 from training.detector.selection import FACE, FOUND, canvas_of, drawn, find, select, show
 from training.detector.student import model_of
@@ -24,6 +29,39 @@ def test_an_untrained_detector_is_judged_by_recalls_between_nothing_and_all(mode
     assert results.keys() == {"recall@1fp", "recall@0.1fp"}
     assert 0 <= results["recall@0.1fp"] <= results["recall@1fp"] <= 1
     assert select(model, [], SMALL) == {}
+
+
+class SmallCopiesAlone(nn.Module):
+    """Is blind for the canvas and knows, in its quarter-sized copy, where a face of this box on the canvas is."""
+
+    def __init__(self, box: np.ndarray) -> None:
+        super().__init__()
+        self.box = nn.Parameter(torch.from_numpy(box))
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        height, width = picture.shape[2:]
+        laid = anchors(width, height, SMALL.anchors)
+        scores, deltas = np.full(len(laid), -9, np.float32), np.zeros((len(laid), 4), np.float32)
+        if width < canvas_of(SMALL)[0]:
+            box = (self.box.detach().numpy()[None] + 0.5) / 4 - 0.5
+            corners = np.concatenate([laid[:, :2] - laid[:, 2:] / 2, laid[:, :2] + laid[:, 2:] / 2], 1)
+            at = int(iou(corners, box)[:, 0].argmax())
+            scores[at] = 9
+            deltas[at] = encode(box, np.zeros((1, 5, 2), np.float32), laid[at : at + 1], SMALL.anchors)[0]
+        rows = scores, deltas, np.zeros((len(laid), 10), np.float32)
+        scored, boxed, pointed = (torch.from_numpy(of)[None] for of in rows)
+        return scored, boxed, pointed
+
+
+def test_a_face_that_fills_the_picture_is_found_in_the_small_copy_as_it_is_served() -> None:
+    box = np.array([160, 20, 480, 460], np.float32)  # on the canvas; the picture is twice as large
+    sees: Any = SmallCopiesAlone(box)
+    picture, boxes = np.zeros((960, 1280, 3), np.uint8), (box[None] + 0.5) * 2 - 0.5
+    found = find(sees, picture, SMALL)
+    np.testing.assert_allclose(found.boxes, boxes, atol=0.1)
+    points = np.full((1, 5, 2), np.nan, np.float32)
+    photograph = Photograph("a", picture, 1.0, boxes, np.array([False]), points)
+    assert select(sees, [photograph], SMALL)["recall@0.1fp"] == 1
 
 
 def test_nothing_reaches_a_score_above_one(model: RetinaNet) -> None:

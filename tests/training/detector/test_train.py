@@ -24,6 +24,7 @@ from training.data.jpeg_cache import cached
 from training.data.photographs import Photograph
 from training.data.scenes import draw_scene
 from training.detector import train as run
+from training.detector.backbones import BACKBONES
 from training.detector.config import Backbone, DenseTeaching, DetectorConfig, Losses
 from training.detector.dataset import TENSORS, Batch, Photographs, batch_of, keep
 from training.detector.student import build, model_of
@@ -180,15 +181,16 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 2
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_goes_on_past_a_corrupt_picture_and_reports_it_once(
-    photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
 ) -> None:
     some = keep(cached(tmp_path / "photographs.jpegs", lambda: photographs.every))
     broken: Any = some.every[3].pixels
     with broken.file.open("r+b") as file:
         file.seek(broken.offset)
         file.write(bytes(broken.length))
-    last = run.train(SMALL, tmp_path / "run", some, [])
+    last = run.train(changed(workers=workers), tmp_path / "run", some, [])
     assert checkpoint.load(last)["step"] == STEPS
     said = "".join(capsys.readouterr())
     assert said.count("left out: drawn/3: not a readable picture") == 1
@@ -515,7 +517,9 @@ def scenes(count: int) -> Photographs:
 
 
 EVERY = [
+    Backbone(),
     Backbone(widths=(8, 8, 16, 16)),
+    Backbone(widths=(24, 32, 48, 64), depths=(2, 1, 1, 1), stem=16),
     Backbone(name="resnet18", width=0.25),
     Backbone(name="resnet18", width=0.5),
     Backbone(name="resnet18"),
@@ -523,30 +527,36 @@ EVERY = [
     Backbone(name="resnet34"),
     Backbone(name="resnet50"),
     Backbone(name="mobilenet", width=0.25),
+    Backbone(name="mobilenet", width=0.5),
+    Backbone(name="mobilenet"),
 ]
 
 
-def named(backbone: Backbone) -> str:
-    return f"{backbone.name}-{backbone.width}"
+def test_every_name_of_a_backbone_is_among_those_that_are_trained() -> None:
+    assert {of.name for of in EVERY} == set(BACKBONES)
 
 
-@pytest.mark.parametrize("backbone", EVERY, ids=named)
+@pytest.mark.parametrize("backbone", EVERY, ids=str)
 def test_each_backbone_takes_a_step_on_drawn_faces(backbone: Backbone) -> None:
+    """A whole one: every layer moves, and stays a number."""
     config = changed(backbone=backbone, batch=2)
     training = prepared(config)
+    before = {name: of.detach().clone() for name, of in training.student.model.named_parameters()}
     losses, _ = run.train_step(training, batch_of(scenes(2), np.arange(2), 0, 0, config), 1e-3)
     assert np.isfinite(list(losses.values())).all()
-    assert all(parameter.isfinite().all() for parameter in training.student.model.parameters())
+    for name, of in training.student.model.named_parameters():
+        assert of.isfinite().all(), name
+        assert not torch.equal(of, before[name]), name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", EVERY, ids=named)
+@pytest.mark.parametrize("backbone", EVERY, ids=str)
 def test_each_backbone_learns_drawn_faces(backbone: Backbone) -> None:
-    """Eight crops by heart: after forty steps every loss is less than half of what it was, their sum a quarter."""
-    config = changed(backbone=backbone, pyramid=32, sides=(96,), batch=8)
+    """Four crops by heart: after two dozen steps every loss is less than half of what it was, their sum a quarter."""
+    config = changed(backbone=backbone, pyramid=32, sides=(64,), batch=4)
     training = prepared(config)
-    same = batch_of(scenes(8), np.arange(8), 0, 0, config)
-    losses = [run.train_step(training, same, 5e-3)[0] for _ in range(40)]
+    same = batch_of(scenes(4), FOUR, 0, 0, config)
+    losses = [run.train_step(training, same, 5e-3)[0] for _ in range(24)]
     for name in ("score", "box", "landmark"):
         assert losses[-1][name] < losses[0][name] / 2
-    assert losses[-1]["loss"] < losses[0]["loss"] / 4
+    assert losses[-1]["loss"] < losses[0]["loss"] / 4  # measured: a tenth at most
