@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,13 @@ def read_coco(file: Path, pictures: Path | None = None, faces: Sequence[str] | N
         where, image = f"{file}: annotation {one.get('id')}", one.get("image_id")
         if name not in chosen:
             continue
-        if image not in images:
+        if not isinstance(image, Hashable) or image not in images:
             findings.append(Finding("no_picture", where, f"no image {image!r}"))
             continue
-        points = one.get("keypoints") or ()
-        unread += bool(points) and len(points) != 15
+        unread += bool(one.get("keypoints")) and not _keypoints(one)
         try:
             rows[image].append(_row(where, one))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             wrong[image].append(Finding("malformed", where, f"bbox is {one.get('bbox')!r}"))
     if unread:
         findings.append(Finding("landmarks_unread", str(file), f"{unread} boxes without five keypoints"))
@@ -68,10 +67,16 @@ def _row(where: str, of: dict[str, Any]) -> Row:
     x, y, width, height = map(float, of["bbox"])
     ignored = bool(of.get("iscrowd") or of.get("ignore"))
     landmarks = None
-    if len(of.get("keypoints") or ()) == 15:
-        points = np.array(of["keypoints"], np.float64).reshape(5, 3)
+    if keypoints := _keypoints(of):
+        points = np.array(keypoints, np.float64).reshape(5, 3)
         landmarks = (points[:, :2] + 0.5).ravel().tolist() if (points[:, 2] > 0).all() else None
     return Row(where, (x, y, x + width, y + height), ignored, landmarks)
+
+
+def _keypoints(of: dict[str, Any]) -> list[Any] | None:
+    """x, y and visibility of five points, where there are five."""
+    points = of.get("keypoints")
+    return points if isinstance(points, list) and len(points) == 15 else None
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from itertools import chain
+from os.path import isfile
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -79,10 +80,9 @@ def _folder(source: Path, names: Sequence[str], given: Path | None) -> Path:
 
 def _picture(folder: Path, name: str) -> Path | None:
     """The file of that name, or of that name and a picture's suffix."""
-    plain = folder / name
-    if plain.is_file():
-        return plain
-    return next((of for suffix in SUFFIXES if (of := folder / f"{name}{suffix}").is_file()), None)
+    likely = (folder / name, *(folder / f"{name}{suffix}" for suffix in SUFFIXES))
+    # Not Path.is_file, which raises for a name that is too long to be one.
+    return next((of for of in likely if isfile(of)), None)
 
 
 def _unannotated(folder: Path, used: Set[Path], why: str) -> Iterator[Finding]:

@@ -42,8 +42,10 @@ def read_voc(root: Path, pictures: Path | None = None, faces: Sequence[str] | No
 def _objects(file: Path) -> Read:
     try:
         root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter of unusual encodings
         return [], None, [Finding("malformed", str(file), f"not XML ({error})")]
+    if root.tag != "annotation":
+        return [], None, [Finding("malformed", str(file), f"no VOC annotation, but <{root.tag}>")]
     objects: list[tuple[str, Row]] = []
     findings: list[Finding] = []
     for number, of in enumerate(root.iter("object"), 1):

@@ -104,12 +104,13 @@ def read_mat(file: Path, pictures: Path | None = None) -> Annotations:
     try:
         lists: Any = loadmat(str(file))
         events, files, boxes = (lists[of][:, 0] for of in ("event_list", "file_list", "face_bbx_list"))
-    except (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+        invalid = lists["invalid_label_list"][:, 0] if "invalid_label_list" in lists else [None] * len(events)
+        named = list(_cells(file, events, files, boxes, invalid))
+    except (MatReadError, ValueError, LookupError, TypeError, NotImplementedError) as error:
         raise BadData(
             f"{file}: not the list of WIDER FACE's pictures and boxes ({type(error).__name__}: {error})"
         ) from error
-    invalid = lists["invalid_label_list"][:, 0] if "invalid_label_list" in lists else [None] * len(events)
-    return listed(file, "WIDER FACE .mat", _cells(file, events, files, boxes, invalid), pictures)
+    return listed(file, "WIDER FACE .mat", named, pictures)
 
 
 def _cells(file: Path, events: Any, files: Any, boxes: Any, invalid: Any) -> Iterator[Named]:
@@ -140,7 +141,7 @@ def read_shards(root: Path) -> Annotations:
     anywhere = {inside: (shard, inside) for shard, inside in places}
     entries = []
     for name, note in _notes(file).items():
-        where, shard = f"{file}: {name}", note.get("shard")
+        where, shard = f"{file}: {name}", str(note.get("shard") or "")
         key = (shard, name.partition("/")[2]) if shard else anywhere.get(name)
         if key in places:
             entries.append(_noted(name, places.pop(key), where, note, flags=bool(shard)))
@@ -178,15 +179,19 @@ def _notes(file: Path) -> dict[str, dict[str, Any]]:
 def _noted(name: str, place: Place, where: str, note: dict[str, Any], *, flags: bool) -> Entry:
     rows: list[Row] = []
     findings = []
-    for number, values in enumerate(note.get("boxes", ()), 1):
+    boxes = note.get("boxes")
+    if not isinstance(boxes, list):
+        findings.append(Finding("malformed", where, "no list of boxes"))
+        boxes = []
+    for number, values in enumerate(boxes, 1):
         try:
             *box, last = map(float, values)
             rows.append(_row(f"{where}, box {number}", box, ignored=flags and bool(last)))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             findings.append(Finding("malformed", f"{where}, box {number}", f"not five numbers: {values!r}"))
     try:
         size = int(note["width"]), int(note["height"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         findings.append(Finding("malformed", where, "no width and height"))
         size = None
     return entry(name, place, rows, size=size, findings=findings)

@@ -58,7 +58,7 @@ def wider_mat(root: Path) -> Path:
     draw_pictures(root / "WIDER_val" / "images")
     events = sorted({name.split("/")[0] for name in FACES})
     of = {event: [name for name in FACES if name.startswith(event)] for event in events}
-    boxes = {n: np.array([f[:4] for f in faces] or [[0, 0, 0, 0]], np.int32) for n, faces in FACES.items()}
+    boxes = {n: np.array([f[:4] for f in faces] or [[0, 0, 0, 0]]) for n, faces in FACES.items()}
     flags = {n: np.array([[f[4]] for f in faces] or [[0]], np.uint8) for n, faces in FACES.items()}
     lists = {
         "event_list": cells(events),

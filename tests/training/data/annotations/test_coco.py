@@ -49,7 +49,9 @@ def test_crowds_are_ignored(tmp_path: Path) -> None:
     assert [one.ignored.tolist() for one in of.entries] == [[True], [False, True], []]
 
 
-@pytest.mark.parametrize("bbox", [None, [1, 2, 3], [1, 2, 3, "x"], "1 2 3 4", [1, 2, 3, None]])
+@pytest.mark.parametrize(
+    "bbox", [None, [1, 2, 3], [1, 2, 3, "x"], "1 2 3 4", [1, 2, 3, None], [1, 2, 3, 10**400]]
+)
 def test_a_box_that_is_none_is_named_by_its_id(tmp_path: Path, bbox: object) -> None:
     of = changed(tmp_path, lambda of: of["annotations"][1].update(bbox=bbox))
     (found,) = of.entries[1].findings
@@ -57,15 +59,17 @@ def test_a_box_that_is_none_is_named_by_its_id(tmp_path: Path, bbox: object) -> 
     assert of.entries[0].findings == ()
 
 
-def test_an_annotation_of_no_image_is_named(tmp_path: Path) -> None:
-    of = changed(tmp_path, lambda of: of["annotations"][2].update(image_id=99))
+@pytest.mark.parametrize("image", [99, None, "7", [7], {"id": 7}])
+def test_an_annotation_of_no_image_is_named(tmp_path: Path, image: object) -> None:
+    of = changed(tmp_path, lambda of: of["annotations"][2].update(image_id=image))
     assert [(one.kind, one.where.rpartition(": ")[2]) for one in of.findings] == [
         ("no_picture", "annotation 2")
     ]
 
 
-def test_seventeen_keypoints_are_not_a_faces(tmp_path: Path) -> None:
-    of = changed(tmp_path, lambda of: of["annotations"][0].update(keypoints=[1, 1, 2] * 17))
+@pytest.mark.parametrize("keypoints", [[1, 1, 2] * 17, [1, 1, 2], 15, "15 numbers, or so", {"eye": [1, 1]}])
+def test_what_is_not_five_keypoints_is_not_a_face_s(tmp_path: Path, keypoints: object) -> None:
+    of = changed(tmp_path, lambda of: of["annotations"][0].update(keypoints=keypoints))
     assert [(one.kind, one.detail) for one in of.findings] == [
         ("landmarks_unread", "1 boxes without five keypoints")
     ]

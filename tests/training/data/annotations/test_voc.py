@@ -50,6 +50,9 @@ def test_a_part_of_an_object_is_no_object(tmp_path: Path) -> None:
     [
         ("<annotation><object>", "a.xml"),
         ("", "a.xml"),
+        ("<html><object/></html>", "a.xml"),
+        ('<?xml version="1.0" encoding="none-such"?>' + annotation(), "a.xml"),
+        ('<?xml version="1.0" encoding="shift_jis"?>' + annotation(), "a.xml"),
         (annotation(("face", "")), "a.xml, object 1"),
         (annotation(("face", BOX.format(1, 2, 3, "x"))), "a.xml, object 1"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from tests.training.data.annotations.drawn_set import draw_pictures, shards, wider_mat
+from tests.training.data.annotations.drawn_set import cells, draw_pictures, shards, wider_mat
 from training.data.annotations.entries import Annotations
 from training.data.annotations.wider import read_mat, read_retinaface, read_shards, read_text
 from training.data.pictures import BadData
@@ -136,6 +136,55 @@ def test_notes_that_do_not_fit_are_named(tmp_path: Path) -> None:
     ]
     assert len(first.boxes) == 1
     assert [one.detail for one in second.findings] == ["no width and height"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "detail"),
+    [
+        ({"boxes": None}, "no list of boxes"),
+        ({"boxes": 5}, "no list of boxes"),
+        ({"boxes": [[1, 2, 3, 10**400, 0]]}, "not five numbers"),
+        ({"width": float("inf")}, "no width and height"),
+    ],
+)
+def test_a_note_that_cannot_be_read_is_no_picture_without_faces(
+    tmp_path: Path, changed: dict, detail: str
+) -> None:
+    of = note(tmp_path, lambda notes: notes["train/0--Door/one.png"].update(changed))
+    (found,) = of.entries[0].findings
+    assert found.kind == "malformed"
+    assert found.detail.startswith(detail)
+    of = note(tmp_path, lambda notes: notes["train/0--Door/two.png"].pop("boxes"))
+    assert [one.detail for one in of.entries[1].findings] == ["no list of boxes"]
+
+
+def test_a_shard_that_is_no_name_holds_nothing(tmp_path: Path) -> None:
+    of = note(tmp_path, lambda notes: notes["train/0--Door/one.png"].update(shard=["train-000.tar"]))
+    assert [one.kind for one in of.findings] == ["no_picture", "no_annotation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("event_list", cells(["0--Door"])),
+        ("file_list", np.zeros((2, 1))),
+        ("file_list", cells(["one", "none"])),
+        ("face_bbx_list", cells([cells([]), cells([])])),
+        ("face_bbx_list", cells([cells(["x", "y"]), cells(["z"])])),
+        ("invalid_label_list", np.zeros((0, 0))),
+    ],
+)
+def test_a_mat_of_another_layout_is_refused(tmp_path: Path, name: str, value: np.ndarray) -> None:
+    file = wider_mat(tmp_path)
+    lists = {key: of for key, of in loadmat(file).items() if key.endswith("_list")}
+    savemat(file, {**lists, name: value})
+    with pytest.raises(BadData, match=r"val\.mat: not the list of WIDER FACE's pictures and boxes \(\w+: "):
+        read_mat(file)
+
+
+def test_a_name_too_long_for_a_file_is_of_no_picture(tmp_path: Path) -> None:
+    of = text(tmp_path, "a/1.png", "0", f"a/{'x' * 300}.png", "0")
+    assert [one.kind for one in of.findings] == ["no_picture", "no_annotation", "no_annotation"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 3}'])
