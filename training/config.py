@@ -1,11 +1,12 @@
-"""Where the data lies, and how a run's TOML becomes a typed, frozen configuration."""
+"""Where the data lies, and how a run's TOML, or what a run left of it, becomes a typed, frozen configuration."""
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,13 +27,27 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 def read_config(kind: type[Config], path: Path) -> Config:
-    """Raises BadConfig with every wrong key and what was expected."""
+    """From a .toml file, or from the config.json that a run left. Raises BadConfig with every wrong key and what was
+    expected."""
     try:
-        return kind.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path}: not valid TOML: {error}") from error
+        return kind.model_validate(_values(path))
     except ValidationError as error:
         raise BadConfig(f"{path}: {wrong_values(error)}") from error
+
+
+def _values(path: Path) -> Any:
+    if path.suffix not in (".toml", ".json"):
+        raise BadConfig(f"{path}: a configuration is a .toml file, or the config.json that a run left")
+    try:
+        text = path.read_text("utf-8")
+        if path.suffix == ".toml":
+            return tomllib.loads(text)
+        left = json.loads(text)  # see training.loop.tracking.write_evidence
+    except ValueError as error:  # UnicodeDecodeError too
+        raise BadConfig(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
+    if not isinstance(left, dict) or "config" not in left:
+        raise BadConfig(f"{path}: not what a run leaves: it holds no `config`")
+    return left["config"]
 
 
 def wrong_values(error: ValidationError) -> str:

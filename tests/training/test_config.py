@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from training.config import BadConfig, RunConfig, read_config, wrong_values
+from training.loop.tracking import write_evidence
 
 
 class Inner(RunConfig):
@@ -68,3 +69,30 @@ def test_a_value_refused_in_code_reads_alike() -> None:
     with pytest.raises(ValidationError) as raised:
         Outer(count=2)
     assert wrong_values(raised.value) == "count has to be odd: 3, say"
+
+
+def test_what_a_run_left_is_read_as_the_configuration_that_it_had(tmp_path: Path) -> None:
+    made = Outer(inner=Inner(low=0.5), kind="b", count=3)
+    write_evidence(tmp_path, 0, made.model_dump(mode="json"))
+    assert read_config(Outer, tmp_path / "config.json") == made
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("run.json", "{", "not valid JSON: Expecting property name"),
+        ("run.json", "\u201c", "not valid JSON: "),
+        ("run.json", "[]", "not what a run leaves: it holds no `config`"),
+        ("run.json", '{"count": 3}', "not what a run leaves: it holds no `config`"),
+        ("run.json", '{"config": {"cuont": 3}}', "cuont: there is no such key"),
+        ("run.json", '{"config": 3}', "valid dictionary"),
+        ("run.yaml", "count: 3", "a configuration is a .toml file, or the config.json that a run left"),
+        ("run", "count = 3", "a configuration is a .toml file, or the config.json that a run left"),
+    ],
+)
+def test_another_file_is_refused_by_what_it_is(name: str, text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadConfig) as raised:
+        read_config(Outer, tmp_path / name)
+    assert str(raised.value).startswith(f"{tmp_path / name}: ")
+    assert told in str(raised.value)

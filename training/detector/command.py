@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         default=REPOSITORY / "training/configs/detector.toml",
-        help="TOML of the run (default: the default bundle's recipe)",
+        help="TOML of the run, or the config.json that another left (default: the default bundle's recipe)",
     )
     parser.add_argument(
         "--run",

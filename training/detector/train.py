@@ -11,6 +11,12 @@ the decay is the last share of it, so a run that has passed that share's start d
 from __future__ import annotations
 
 import sys
+
+from training.loop.stop import Stop, in_one_line
+
+if __name__ == "__main__":
+    sys.excepthook = in_one_line  # before torch, which takes seconds to import
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +46,6 @@ from training.loop.diagnosis import Diagnosis
 from training.loop.distributed import ALONE, World, average, clip_gradients
 from training.loop.loader import Prefetch
 from training.loop.records import united
-from training.loop.stop import Stop
 from training.loop.tracking import Tracker, peak_flops
 
 

@@ -9,8 +9,14 @@ checkpoint), the same command goes on from there, on any number of processes.
 
 from __future__ import annotations
 
-import math
 import sys
+
+from training.loop.stop import Stop, in_one_line
+
+if __name__ == "__main__":
+    sys.excepthook = in_one_line  # before torch, which takes seconds to import
+
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +45,6 @@ from training.loop.diagnosis import Diagnosis, spread, target_cosine
 from training.loop.distributed import ALONE, World, average, clip_gradients
 from training.loop.loader import Prefetch
 from training.loop.records import united
-from training.loop.stop import Stop
 from training.loop.tracking import Tracker, peak_flops
 
 SEEN = ("spread", "cosine")  # what `observe` measures beside the losses

@@ -1,9 +1,10 @@
-"""Ctrl-C between two steps instead of within one."""
+"""Ctrl-C between two steps instead of within one, and in one line while a command is still importing."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -65,3 +66,12 @@ class Stop:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
+
+
+def in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A `sys.excepthook` for Ctrl-C that no `main` answers: torch takes seconds to import. The status is 130."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print("stopped; the same command goes on from what is finished", file=sys.stderr)
+    sys.exit(130)

@@ -9,8 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from tests.training.data.annotations.drawn_set import coco
+from tests.training.data.annotations.drawn_set import coco, draw_pictures, encoded
 from tests.training.detector.oblongs import SMALL, oblongs
 from tests.training.detector.scrfd import write_scrfd
 from training.detector import command, train
@@ -103,6 +104,17 @@ def test_boxed_photographs_become_a_checkpoint_that_knows_them(
     assert (tmp_path / "run" / "best.pt").is_file()
 
 
+def test_a_run_is_repeated_from_what_it_left(places: Path, tmp_path: Path) -> None:
+    assert main(asked(places, tmp_path / "run", "--epochs", "0.4")) == 0
+    left = ["--config", str(tmp_path / "run" / "config.json"), "--run", str(tmp_path / "again")]
+    assert main([*left, "--boxed", str(places / "doors")]) == 0
+    one, other = (checkpoint.load(tmp_path / run / "last.pt") for run in ("run", "again"))
+    assert one["config"] == other["config"]
+    assert one["step"] == other["step"]
+    for name, value in one["model"].items():
+        assert torch.equal(value, other["model"][name]), name
+
+
 def test_a_teacher_and_bare_photographs_take_part_and_are_recorded(places: Path, tmp_path: Path) -> None:
     more = ("--teacher", "{}/scrfd.onnx", "--photographs", "{}/crowd", "--epochs", "0.4")
     assert main(asked(places, tmp_path / "run", *more)) == 0
@@ -117,6 +129,25 @@ def test_a_teacher_and_bare_photographs_take_part_and_are_recorded(places: Path,
     state = checkpoint.load(tmp_path / "next" / "last.pt")
     assert [of["name"] for of in state[PHOTOGRAPHS]] == ["doors", "crowd", "doors"]
     assert len(state["lineage"]) == 1
+
+
+def test_training_goes_on_past_what_is_wrong_in_a_set_and_reports_it(
+    places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hundredth of the pictures may be unusable; what is only changed, or never had its other half, is no matter."""
+    names = [f"{number:03d}.png" for number in range(200)]
+    draw_pictures(tmp_path / "set", [*names, "unannotated.png"])
+    boxes = dict.fromkeys([*names, "missing.png"], "5 5 20 20")
+    boxes |= {names[20]: "70 5 20 20", names[30]: "5 5 0 20"}
+    (tmp_path / "set" / names[10]).write_bytes(encoded(names[10])[:-200])
+    lines = (f"{name}\n1\n{box} 0 0 0 0 0 0\n" for name, box in boxes.items())
+    (tmp_path / "set" / "list_bbx_gt.txt").write_text("".join(lines))
+    run = tmp_path / "run"
+    assert main(asked(places, run, "--epochs", "0.1", "--boxed", str(tmp_path / "set"))) == 0
+    said = capsys.readouterr().out
+    for kind in ("unreadable", "outside", "no_area", "no_annotation", "no_picture"):
+        assert said.count(f"  1 {kind} (") == 1
+    assert checkpoint.load(run / "last.pt")["step"] > 2
 
 
 def test_more_sets_join_the_data_sets_own(

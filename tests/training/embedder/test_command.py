@@ -55,10 +55,16 @@ def write_toml(folder: Path, distilled: bool = False, **changed: Any) -> Path:
         "compile": False,
         **changed,
     }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
     lines += ["schedule = { warmup = 1 }", f"distillation = {{ weight = {20 * distilled} }}"]
     (folder / "tiny.toml").write_text("\n".join(lines))
     return folder / "tiny.toml"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(of)}" for key, of in value.items()) + " }"
+    return json.dumps(value)
 
 
 def test_the_command_trains_or_looks_for_a_rate(
@@ -71,6 +77,16 @@ def test_the_command_trains_or_looks_for_a_rate(
     assert not (tmp_path / "run").exists()
     assert main(asked) == 0
     assert checkpoint.load(tmp_path / "run" / "last.pt")["step"] == 2
+
+
+def test_a_run_is_repeated_from_what_it_left(tmp_path: Path, drawn_set: Path) -> None:
+    file = write_toml(tmp_path, seed=11, sampling={"name": "balanced", "balance": 0.5})
+    for config, run in ((file, "run"), (tmp_path / "run" / "config.json", "again")):
+        assert main(["--config", str(config), "--run", str(tmp_path / run), "--faces", str(drawn_set)]) == 0
+    one, other = (checkpoint.load(tmp_path / run / "last.pt") for run in ("run", "again"))
+    assert one["config"] == other["config"]
+    for name, value in one["model"].items():
+        assert torch.equal(value, other["model"][name]), name
 
 
 def test_the_command_explains_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:

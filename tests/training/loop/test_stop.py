@@ -1,14 +1,18 @@
-"""Ctrl-C ends a run with a checkpoint, a second one at once."""
+"""Ctrl-C ends a run with a checkpoint, a second one at once, and one before the run in one line."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from training.config import REPOSITORY
 from training.loop.stop import Stop
 
 
@@ -118,3 +122,27 @@ def test_in_a_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT), False]
+
+
+def with_torch(text: str, module: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m module --help`, where importing torch does what `text` says."""
+    (folder / "torch.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", module, "--help"]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["training", "training.embedder.train", "training.detector.train"])
+def test_a_command_that_is_stopped_while_torch_is_imported_ends_in_one_line(
+    module: str, tmp_path: Path
+) -> None:
+    done = with_torch("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n", module, tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "stopped; the same command goes on from what is finished\n"
+
+
+def test_what_else_goes_wrong_there_keeps_its_traceback(tmp_path: Path) -> None:
+    done = with_torch("raise ImportError('no such library')\n", "training.embedder.train", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert "no such library" in done.stderr
