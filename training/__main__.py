@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.loop.stop import in_one_line
+
+if __name__ == "__main__":
+    sys.excepthook = in_one_line  # before torch, which takes seconds to import
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch: its pool would take every core for every small thing
@@ -34,15 +38,19 @@ from training.embedder.distillation import ReferenceEmbedder
 from training.evaluation.calibration import TooFewPeople
 from training.evaluation.detection_report import detection_part
 from training.evaluation.floors import Floors
+from training.evaluation.recognition_report import validation_line
 from training.evaluation.verification import TooFewImpostors
+from training.export.parity import ParityFailed
 from training.export.sensitivity import add_sensitivity_verb
 from training.export.suppression import add_one_graph_verb
 from training.gates import Policy
 from training.landmarks import add_landmarks
 from training.loop.ending import EXPECTED as ALWAYS_EXPECTED
 from training.loop.ending import in_words
+from training.order import Order
 from training.prepare import add_verbs, bundle_finder
-from training.publish import Order, Refused, evaluate, publish
+from training.publish import Refused, evaluate, publish
+from training.verify import add_verify
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
@@ -51,7 +59,16 @@ class TrainingFailed(Exception):
     """The training in the process beside ended early; the message is its last line."""
 
 
-EXPECTED = (*ALWAYS_EXPECTED, BadData, BundleError, Refused, TooFewImpostors, TooFewPeople, TrainingFailed)
+EXPECTED = (
+    *ALWAYS_EXPECTED,
+    BadData,
+    BundleError,
+    ParityFailed,
+    Refused,
+    TooFewImpostors,
+    TooFewPeople,
+    TrainingFailed,
+)
 
 
 @dataclass(frozen=True)
@@ -234,6 +251,7 @@ def _only_evaluate(asked: argparse.Namespace) -> None:
     plan = recipe(asked.synthetic, asked.runs)
     results = evaluate(_order(plan, plan.source(), *_checkpoints(plan, asked), asked))
     print(detection_part(results.detection, drawn=plan.synthetic))
+    print(validation_line(results))
     print("\n".join(map(str, results.verdicts)))
 
 
@@ -251,8 +269,8 @@ def _parser() -> argparse.ArgumentParser:
         ("train-and-publish", "everything, from data to a published bundle", train_and_publish),
         ("embedder", "train the embedder", lambda asked: _only_train(_train_embedder, asked)),
         ("detector", "train the detector", lambda asked: _only_train(_train_detector, asked)),
-        ("evaluate", "measure two checkpoints as served", _only_evaluate),
-        ("publish", "evaluate, calibrate and publish two checkpoints", _only_publish),
+        ("evaluate", "measure two models as served", _only_evaluate),
+        ("publish", "evaluate, calibrate and publish two models", _only_publish),
     ):
         verb = verbs.add_parser(name, help=text, description=text)
         verb.set_defaults(act=act)
@@ -265,7 +283,11 @@ def _parser() -> argparse.ArgumentParser:
             _add_material(verb)
         if name in ("evaluate", "publish"):
             verb.add_argument("--embedder", type=Path, help="a checkpoint (default: of the default run)")
-            verb.add_argument("--detector", type=Path, help="a checkpoint (default: of the default run)")
+            verb.add_argument(
+                "--detector",
+                type=Path,
+                help="a checkpoint (default: of the default run), or a bundle's folder: its detector is taken over",
+            )
         if name in ("train-and-publish", "evaluate", "publish"):
             verb.add_argument(
                 "--to", type=Path, help="the bundle's folder (default: models/default, models/synthetic)"
@@ -285,6 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     add_marking(verbs, bundle_finder)
     add_ablate(verbs)
     add_landmarks(verbs)
+    add_verify(verbs)
     add_sensitivity_verb(verbs)
     add_one_graph_verb(verbs)
     return parser

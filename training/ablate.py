@@ -3,7 +3,8 @@
     python -m training ablate --config training/configs/embedder_alone.toml --shares 1 0.5 0.25
 
 Every share trains as many steps, so that the curve shows the data and not the time. Stopped at any moment, the same
-command goes on; the next publishing's report has what `runs/ablations.json` holds by then.
+command goes on, and measures what is finished anew; the next publishing's report has what `runs/ablations.json` holds
+by then.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
-from training.config import REPOSITORY, BadConfig, read_config
+from training.config import REPOSITORY, BadConfig, datasets, read_config
 from training.data.identities import Faces
 from training.embedder.command import splits, teacher_for
 from training.embedder.config import EmbedderConfig
@@ -25,7 +27,9 @@ from training.embedder.sampling import sampler_of
 from training.embedder.train import train
 from training.embedder.validation import embed
 from training.evaluation.ablations import FILE, Ablation, read_ablations, write_ablations
+from training.evaluation.verification import ten_folds
 from training.export.checkpoints import trained_embedder
+from training.export.measure import verification_pairs
 from training.loop.distributed import ALONE
 
 if TYPE_CHECKING:
@@ -52,11 +56,18 @@ def part_of(faces: Faces, share: float) -> Faces:
 
 
 def ablate(
-    config: EmbedderConfig, run: Path, faces: Faces, validation: Faces, share: float, teacher: Teacher | None
+    config: EmbedderConfig,
+    run: Path,
+    faces: Faces,
+    validation: Faces,
+    share: float,
+    teacher: Teacher | None,
+    data: Path | None = None,
 ) -> Ablation:
     """Train on a share of the people, as many steps as the configuration makes of all, and measure. `run` resumes.
 
-    Raises what `train` raises, and TooFewImpostors where validation cannot carry the FMR.
+    data: the folder of data sets, with LFW in it or not. Raises what `train` raises, and TooFewImpostors where
+    validation cannot carry the FMR.
     """
     part = part_of(faces, share)
     of_all, of_part = (sampler_of(config, those, ALONE).batches_per_epoch for those in (faces, part))
@@ -71,7 +82,16 @@ def ablate(
         faces=len(part),
         steps=trained.step,
         distilled=config.distilled,
+        lfw=_on_lfw(trained.model, data) if data else None,
     )
+
+
+def _on_lfw(model: nn.Module, data: Path) -> tuple[float, float] | None:
+    """Accuracy over the folds and its standard error, 0–1, of one crop without flip; None where there are no folds."""
+    pairs = verification_pairs(data)
+    if pairs is None or pairs.folds < 2:
+        return None
+    return ten_folds(pairs.similarity(embed(model, pairs.crops)), pairs.same, pairs.folds)
 
 
 def _ablate(asked: argparse.Namespace) -> None:
@@ -82,13 +102,15 @@ def _ablate(asked: argparse.Namespace) -> None:
     config, file = read_config(EmbedderConfig, asked.config), asked.runs / FILE
     before = {of.name: of for of in read_ablations(file)}
     teacher, (faces, validation) = teacher_for(config, asked.teacher, ALONE), splits(asked.faces)
+    name = asked.config.parent.name if asked.config.suffix == ".json" else asked.config.stem
     for share in asked.shares:
-        run = asked.runs / "ablations" / f"{asked.config.stem}-{share:g}"
-        of = ablate(config, run, faces, validation, share, teacher)
+        run = asked.runs / "ablations" / f"{name}-{share:g}"
+        of = ablate(config, run, faces, validation, share, teacher, datasets())
         before[of.name] = of
         write_ablations(file, list(before.values()))
+        on_lfw = f", LFW {of.lfw:.2%} ± {of.lfw_error:.2%}" if of.lfw is not None else ""
         print(
-            f"{of.name}: FNMR {of.fnmr.value:.1%} ({of.fnmr.low:.1%} to {of.fnmr.high:.1%}); kept in {file}"
+            f"{of.name}: FNMR {of.fnmr.value:.1%} ({of.fnmr.low:.1%} to {of.fnmr.high:.1%}){on_lfw}; kept in {file}"
         )
 
 
@@ -97,7 +119,7 @@ def add_ablate(verbs: Verbs) -> None:
     text = "train the embedder on shares of the people, and keep for the report what each gave"
     verb = verbs.add_parser("ablate", help=text, description=text)
     verb.set_defaults(act=_ablate)
-    verb.add_argument("--config", type=Path, required=True, help="TOML of the runs")
+    verb.add_argument("--config", type=Path, required=True, help="TOML of the runs, or a run's config.json")
     verb.add_argument(
         "--shares",
         type=float,

@@ -93,13 +93,14 @@ class Incumbent:
     """The bundle that would be replaced, run on the same faces and pictures and in the same minute as the candidate.
 
     fnmr_difference, recall_difference: the candidate's rate less this one's, None where faces or pictures do not carry
-    it.
+    it; same_detector: the candidate's finds the same in any picture, so that there is no difference to measure.
     """
 
     model_id: str
     fnmr_difference: Interval | None
     milliseconds: float
     recall_difference: Interval | None
+    same_detector: bool = False
 
 
 def judge(candidate: Candidate, incumbent: Incumbent | None, policy: Policy) -> list[Gate]:
@@ -208,9 +209,13 @@ def _detection(incumbent: Incumbent | None, policy: Policy) -> Gate:
         return Gate(name, True, "does not apply: there is no incumbent")
     if not math.isfinite(margin):
         return Gate(name, True, "does not apply: the policy sets no limit")
+    if incumbent.same_detector:
+        same = f"the detector is that of {incumbent.model_id}, graph and reading: no difference"
+        return Gate(name, True, same, 0.0, -margin)
     found = incumbent.recall_difference
     if found is None:
-        return Gate(name, False, "not assessed: the pictures are too few for an interval", None, -margin)
+        none = "not assessed: the pictures are too few for an interval, or there are none"
+        return Gate(name, False, none, None, -margin)
     return Gate(
         name,
         found.low >= -margin,

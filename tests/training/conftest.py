@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.folder import Bundle
+from tests.training.untrained import NO_FLOORS, POLICY, paced, write_checkpoints
 from training.data.drawing import aligned
-from training.data.identities import SIDE, Faces
+from training.data.identities import SIDE, Faces, load_faces
 from training.data.synthetic import SyntheticSize, write_synthetic
+from training.order import Order
+from training.publish import publish
 
 TINY = SyntheticSize(
     train_people=6,
@@ -58,3 +62,25 @@ def drawn_faces() -> Faces:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def order(drawn_sets: DrawnSets, tmp_path_factory: pytest.TempPathFactory) -> Order:
+    """To publish two untrained models from drawn sets; what is at `order.to` is `published`: do not replace it."""
+    folder = tmp_path_factory.mktemp("published")
+    return Order(
+        *write_checkpoints(folder / "runs", load_faces(drawn_sets.root / "faces", "train")),
+        data=drawn_sets.root,
+        to=folder / "models" / "synthetic",
+        work=folder / "work",
+        floors=NO_FLOORS,
+        command="python -m training publish",
+        synthetic=True,
+        policy=POLICY,
+    )
+
+
+@pytest.fixture(scope="session")
+def published(order: Order) -> Bundle:
+    with paced():
+        return publish(order)

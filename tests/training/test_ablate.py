@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.conftest import DrawnSets
+from tests.training.data.plain_faces import encoded
 from tests.training.embedder.runs import at_step
 from tests.training.embedder.tiny import TINY, tiny
 from training import ablate as ablating
 from training.ablate import ablate, add_ablate, part_of
 from training.config import BadConfig
 from training.data.identities import Faces
+from training.data.pairs import load_pairs
 from training.embedder import train
 from training.embedder.backbones import BACKBONES
+from training.embedder.validation import embed
 from training.evaluation.ablations import FILE, read_ablations
+from training.evaluation.verification import ten_folds
+from training.export.checkpoints import trained_embedder
 from training.loop import checkpoint, tracking
 
 
@@ -107,6 +113,66 @@ def asked(folder: Path, *arguments: str) -> Namespace:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_finished_run_is_measured_anew_on_lfw_without_a_step(
+    tmp_path: Path,
+    faces: Faces,
+    validation: Faces,
+    drawn_sets: DrawnSets,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ablating, "splits", lambda path: (faces, validation))
+    of, file = asked(tmp_path, "--shares", "0.5"), tmp_path / "runs" / FILE
+    monkeypatch.setattr(ablating, "datasets", lambda: None)
+    of.act(of)
+    (before,) = read_ablations(file)
+    assert before.lfw is None
+    assert "LFW" not in capsys.readouterr().out
+    checkpointed = (tmp_path / "runs" / "ablations" / "plain-0.5" / "last.pt").read_bytes()
+
+    def never(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(train, "train_step", never)
+    monkeypatch.setattr(ablating, "datasets", lambda: drawn_sets.root)
+    of.act(of)
+    (after,) = read_ablations(file)
+    assert (tmp_path / "runs" / "ablations" / "plain-0.5" / "last.pt").read_bytes() == checkpointed
+    pairs = load_pairs(drawn_sets.root / "lfw")
+    model = trained_embedder(tmp_path / "runs" / "ablations" / "plain-0.5" / "last.pt").model
+    expected = ten_folds(pairs.similarity(embed(model, pairs.crops)), pairs.same, pairs.folds)
+    assert (after.lfw, after.lfw_error) == expected
+    assert after.model_copy(update={"lfw": None, "lfw_error": None}) == before
+    assert f", LFW {after.lfw:.2%} ± " in capsys.readouterr().out
+
+
+def test_pairs_without_folds_are_not_measured(tmp_path: Path) -> None:
+    model = TINY["tiny"](16)
+    assert ablating._on_lfw(model, tmp_path) is None
+    for name in ("A/A_0001.png", "A/A_0002.png", "B/B_0001.png"):
+        (tmp_path / "lfw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lfw" / name).write_bytes(encoded(ord(name[0])))
+    for folds in (1, 2):
+        lines = [f"{folds}\t1", *["A\t1\t2", "A\t1\tB\t1"] * folds]
+        (tmp_path / "lfw" / "pairs.txt").write_text("\n".join(lines))
+        assert (ablating._on_lfw(model, tmp_path) is None) == (folds == 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_s_own_configuration_repeats_it_under_its_name(
+    tmp_path: Path, faces: Faces, validation: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablating, "splits", lambda path: (faces, validation))
+    monkeypatch.setattr(ablating, "datasets", lambda: None)
+    of = asked(tmp_path, "--shares", "1")
+    of.act(of)
+    of.config = tmp_path / "runs" / "ablations" / "plain-1" / "config.json"
+    of.act(of)
+    steps = {row.name: row.steps for row in read_ablations(tmp_path / "runs" / FILE)}
+    assert steps == {"plain-1": 3, "plain-1-1": 3}
+
+
+@pytest.mark.usefixtures("quick")
 def test_what_was_measured_before_stays_and_the_same_name_is_measured_anew(
     tmp_path: Path,
     faces: Faces,
@@ -115,6 +181,7 @@ def test_what_was_measured_before_stays_and_the_same_name_is_measured_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(ablating, "splits", lambda path: (faces, validation))
+    monkeypatch.setattr(ablating, "datasets", lambda: None)
     file = tmp_path / "runs" / FILE
     for shares in (["0.5"], ["1", "0.5"]):
         of = asked(tmp_path, "--shares", *shares)

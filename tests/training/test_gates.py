@@ -110,6 +110,12 @@ def test_a_recall_that_the_pictures_do_not_carry_is_not_a_pass() -> None:
     assert "not assessed: the pictures are too few" in found.reason
 
 
+def test_a_detector_that_is_the_old_one_is_no_worse() -> None:
+    found = gate("detection", old=replace(OLD, recall_difference=None, same_detector=True))
+    assert (found.holds, found.measured, found.required) == (True, 0.0, -0.01)
+    assert found.reason == "the detector is that of default@1, graph and reading: no difference"
+
+
 @pytest.mark.parametrize(("times", "holds"), [(1.25, True), (1.26, False)])
 def test_speed_over_the_old_bundle(times: float, holds: bool) -> None:
     slower = replace(CANDIDATE, milliseconds=3.0 * times, reference_milliseconds=100)

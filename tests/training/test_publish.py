@@ -12,113 +12,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from bundle.folder import BundleTampered, open_bundle
 from bundle.sentinel import check
+from tests.training.untrained import FACES, LINEAGE, POLICY, SCENES, paced
 from training import __main__ as command
+from training import incumbent
 from training import publish as publishing
 from training.data.identities import load_faces
-from training.data.synthetic import TERMS
-from training.detector.config import DetectorConfig
-from training.detector.train import model_of
-from training.embedder.backbones import backbone
-from training.embedder.config import Distillation, EmbedderConfig
-from training.embedder.records import REFERENCE
 from training.evaluation.bootstrap import Interval
 from training.evaluation.floors import Floors
-from training.export import ladder, measure
-from training.export.detector_forms import DetectorBudget
-from training.export.embedder_forms import EmbedderBudget
-from training.export.ladder import CANONICAL, EXACT
+from training.export import measure
 from training.export.sessions import ServedGraph
-from training.gates import standing_policy
 from training.loop import checkpoint
 from training.loop.records import (
-    LEARNT_FROM,
-    PHOTOGRAPHS,
-    FaceRecord,
-    Record,
     TeacherRecord,
     learnt_from,
     records_of,
 )
-from training.publish import Order, Refused, evaluate, publish
-
-NO_FLOORS = Floors(lfw_least=0, fnmr_ratio_most=math.inf, recall_least=0)
-EMBEDDER = EmbedderConfig(dimension=16, distillation=Distillation(weight=0), compile=False)
-DETECTOR = DetectorConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), pyramid=16, compile=False)
-POLICY = standing_policy(synthetic=True).model_copy(
-    update={
-        "fnmr_margin": 0.01,
-        "variants": EmbedderBudget(fmr=1e-2, int8_pictures=4),
-        "detector_variants": DetectorBudget(int8_pictures=4),
-    }
-)
-
-LINEAGE = [
-    {"backbone": "mbf", "steps": 4860, "sha256": "0" * 64},
-    {"backbone": "mobilefacenet", "steps": 1215, "sha256": "1" * 64},
-]
-FACES = FaceRecord(name="faces", identities=6, faces=24, digest="0f", labels="official", terms=TERMS)
-SCENES = Record(name="wider", pictures=14, faces=30, names="1e", labels="official, drawn", terms=TERMS)
-
-
-@pytest.fixture(scope="module")
-def checkpoints(drawn_sets, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Untrained models whose statistics fit the drawn faces: their answers differ from face to face."""
-    folder = tmp_path_factory.mktemp("runs")
-    faces = load_faces(drawn_sets.root / "faces", "train")
-    torch.manual_seed(7)
-    models = {"embedder": backbone("mobilefacenet", 16), "detector": model_of(DETECTOR)}
-    seen = torch.from_numpy(faces.crops().copy()).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
-    for kind, model in models.items():
-        for module in model.train().modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = None
-        with torch.no_grad():
-            model(seen[:, :, :96, :96] if kind == "detector" else seen)
-        config = (EMBEDDER if kind == "embedder" else DETECTOR).model_dump(mode="json")
-        state = {"kind": kind, "config": config, "step": 40, "average": model.eval().state_dict()}
-        if kind == "embedder":
-            state |= {"lineage": LINEAGE, LEARNT_FROM: [FACES.model_dump(mode="json")]}
-        else:
-            state[PHOTOGRAPHS] = [SCENES.model_dump()]
-        checkpoint.save(folder / kind / "last.pt", state)
-    (folder / "embedder" / "metrics.jsonl").write_text(
-        '{"step": 20, "loss": 3.0}\n{"step": 40, "loss": 2.0}\n'
-    )
-    return folder / "embedder" / "last.pt", folder / "detector" / "last.pt"
-
-
-@pytest.fixture(scope="module")
-def order(checkpoints: tuple[Path, Path], drawn_sets, tmp_path_factory: pytest.TempPathFactory) -> Order:
-    folder = tmp_path_factory.mktemp("published")
-    return Order(
-        *checkpoints,
-        data=drawn_sets.root,
-        to=folder / "models" / "synthetic",
-        work=folder / "work",
-        floors=NO_FLOORS,
-        command="python -m training publish",
-        synthetic=True,
-        policy=POLICY,
-    )
+from training.order import Order
+from training.publish import Refused, evaluate, publish
 
 
 @pytest.fixture(autouse=True, scope="module")
-def paced() -> Iterator[None]:
-    """No decision depends on how fast this machine is."""
-    told = {CANONICAL: 10.0, EXACT: 4.0, "fp16": 5.0, "int8": 6.0}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "milliseconds", lambda calls: {kind: told[kind] for kind in calls})
+def at_one_pace() -> Iterator[None]:
+    with paced():
         yield
-
-
-@pytest.fixture(scope="module")
-def published(order: Order):
-    return publish(order)
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +238,7 @@ def test_the_same_models_again_are_not_inferior_and_replace_the_bundle(
     found = gate(again, "accuracy")
     assert (found["measured"], found["interval"], found["holds"]) == (0, [0, 0], True)
     assert f"against {published.manifest.model_id}" in found["reason"]
+    assert gate(again, "detection")["holds"]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +285,7 @@ def test_what_only_the_whole_bundle_shows_refuses_it_too(
 def test_a_worse_embedder_is_refused_with_the_interval(
     published, order: Order, measured_once: None, monkeypatch
 ) -> None:
-    monkeypatch.setattr(publishing, "measure_incumbent", lambda *_: Interval(0.05, 0.02, 0.08))
+    monkeypatch.setattr(incumbent, "measure_incumbent", lambda *_: Interval(0.05, 0.02, 0.08))
     before = files(order.to)
     with pytest.raises(
         Refused, match=r"\+5\.00% against synthetic@.*from \+2\.00% to \+8\.00%.* may be \+1\.00%"
@@ -378,7 +298,8 @@ def test_a_worse_embedder_is_refused_with_the_interval(
 def test_a_worse_detector_is_refused_with_the_interval(
     published, order: Order, measured_once: None, monkeypatch
 ) -> None:
-    monkeypatch.setattr(publishing, "measure_old_detector", lambda *_: Interval(-0.03, -0.05, -0.01))
+    monkeypatch.setattr(incumbent, "same_detector", lambda *_: False)
+    monkeypatch.setattr(incumbent, "measure_old_detector", lambda *_: Interval(-0.03, -0.05, -0.01))
     before = files(order.to)
     policy = POLICY.model_copy(update={"recall_margin": 0.01})
     with pytest.raises(
@@ -393,7 +314,7 @@ def test_a_worse_detector_is_refused_with_the_interval(
 def test_a_first_bundle_and_one_of_another_name_have_no_incumbent(
     published, order: Order, change: dict, measured_once: None, monkeypatch
 ) -> None:
-    monkeypatch.setattr(publishing, "measure_incumbent", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(incumbent, "measure_incumbent", lambda *_: pytest.fail("compared"))
     stopped = POLICY.model_copy(update={"detector_megabytes_most": 0.001})
     with pytest.raises(Refused, match="size of the detector"):
         publish(replace(order, policy=stopped, **change))
@@ -446,7 +367,7 @@ def made_from(order: Order, embedder: Sequence[Any], detector: Sequence[Any]) ->
     """The checkpoints as if they had learnt from these."""
     return tuple(
         replace(of, records=tuple(records))
-        for of, records in zip(publishing._trained(order), (embedder, detector), strict=True)
+        for of, records in zip(publishing._models(order), (embedder, detector), strict=True)
     )
 
 
@@ -480,7 +401,7 @@ def test_a_bundle_is_commercial_where_everything_it_was_made_from_says_so(
     strict: str,
 ) -> None:
     made = made_from(order, embedder, detector)
-    monkeypatch.setattr(publishing, "_trained", lambda _: made)
+    monkeypatch.setattr(publishing, "_models", lambda _: made)
     monkeypatch.setattr(publishing, "calibrate", lambda *_: pytest.fail("calibrated"))
     sets = sets_that_say(terms, order, tmp_path / "sets")
     stopped = POLICY.model_copy(update={"detector_megabytes_most": 0.001})
@@ -512,34 +433,13 @@ def test_what_learnt_from_more_than_drawings_is_not_published_as_drawn(
     named: str,
 ) -> None:
     made = made_from(order, embedder, detector)
-    monkeypatch.setattr(publishing, "_trained", lambda _: made)
+    monkeypatch.setattr(publishing, "_models", lambda _: made)
     monkeypatch.setattr(publishing, "_graphs", lambda *_: pytest.fail("exported"))
     asked = replace(order, to=tmp_path / "none", work=tmp_path / "work")
     with pytest.raises(Refused, match=named):
         publish(asked)
     assert len(outcome(asked)["reasons"]) == 1
     assert not asked.to.exists()
-
-
-@pytest.mark.parametrize(
-    ("records", "distilled", "by_reference"),
-    [
-        ([FACES, TEACHER], True, False),
-        ([FACES, TEACHER.model_copy(update={"sha256": REFERENCE})], False, True),
-        (OLD_FACES, True, True),
-        (OLD_FACES, False, False),
-        ([*OLD_FACES, FACES, TEACHER], True, True),
-    ],
-)
-def test_the_reference_embedder_s_people_are_told_of_where_it_taught(
-    order: Order, records: Sequence[Any], distilled: bool, by_reference: bool
-) -> None:
-    embedder, _ = made_from(order, records, [SCENES])
-    config = EMBEDDER.model_copy(update={"distillation": Distillation(weight=float(distilled))})
-    embedder = replace(embedder, config=config)
-    assert publishing._taught_by_reference(embedder) is by_reference
-    told = publishing._licence(replace(order, synthetic=False), {"faces": "research-only"}, embedder)
-    assert ("MS1M" in told.text) is by_reference
 
 
 def test_training_on_an_evaluation_picture_is_refused(
@@ -557,7 +457,8 @@ def test_a_checkpoint_of_the_other_kind_or_none_is_refused_by_name(order: Order,
     with pytest.raises(checkpoint.UnreadableCheckpoint, match="train the detector first"):
         publish(replace(elsewhere, detector=tmp_path / "absent.pt"))
     assert outcome(elsewhere)["reasons"] == [
-        f"UnreadableCheckpoint: {tmp_path / 'absent.pt'}: no such checkpoint; train the detector first"
+        f"UnreadableCheckpoint: {tmp_path / 'absent.pt'}: no such checkpoint; train the detector first, or take a "
+        "bundle's over: --detector models/default"
     ]
 
 

@@ -17,8 +17,11 @@ FMR = 1e-3
 
 
 class Ablation(BaseModel):
-    """One training: on how much, how long, with a teacher or not; and its FNMR at FMR 1e-3 over all pairs of
-    validation."""
+    """One training: on how much, how long, with a teacher or not; and what it gave.
+
+    fnmr: at FMR 1e-3 over all pairs of validation. lfw, lfw_error: accuracy over LFW's folds, 0–1, and its standard
+    error; None where that was not measured.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +31,8 @@ class Ablation(BaseModel):
     steps: int = Field(ge=0)
     distilled: bool
     fnmr: Interval
+    lfw: float | None = Field(None, ge=0, le=1)
+    lfw_error: float | None = Field(None, ge=0)
 
     @staticmethod
     def measured(
@@ -39,8 +44,10 @@ class Ablation(BaseModel):
         faces: int,
         steps: int,
         distilled: bool,
+        lfw: tuple[float, float] | None = None,
     ) -> Ablation:
-        """embedding: float32 [n, d] unit vectors of `validation.crops()`, no flip. Raises TooFewImpostors."""
+        """embedding: float32 [n, d] unit vectors of `validation.crops()`, no flip; lfw: what `ten_folds` answers for
+        the same model. Raises TooFewImpostors."""
         (rates,), _ = fnmr_intervals([embedding], validation.identity, validation.family, (FMR,))
         return Ablation(
             name=name,
@@ -49,6 +56,8 @@ class Ablation(BaseModel):
             steps=steps,
             distilled=distilled,
             fnmr=rates[FMR],
+            lfw=lfw[0] if lfw else None,
+            lfw_error=lfw[1] if lfw else None,
         )
 
 

@@ -10,6 +10,7 @@ from training.evaluation.detectors import ONE_VIEW, OURS, DetectorResults
 from training.evaluation.finding import HEIGHT_LEAST, Band
 from training.evaluation.markdown import table
 from training.evaluation.near import TALL
+from training.evaluation.recorded import RecordedDetection
 from training.evaluation.scales import CANVAS, MULTI, ORIGINAL, VGA
 from training.evaluation.wider_protocol import SETTINGS
 
@@ -63,16 +64,20 @@ PUBLISHED = (
 )
 
 
-def detection_part(of: DetectorResults, *, drawn: bool = False) -> str:
+def detection_part(of: DetectorResults | RecordedDetection, *, drawn: bool = False) -> str:
     """Markdown from `## Detection` up to the next part. drawn: the pictures are, so nothing published compares."""
+    if isinstance(of, RecordedDetection):
+        return f"## Detection\n\n{of.told}"
     parts = [_found(of), _wider(of), _heights(of), _near(of), _points(of), _faceless(of)]
     if not drawn:
         parts.insert(2, _gap(of))
     return "\n\n".join(parts)
 
 
-def summary_line(of: DetectorResults) -> str:
+def summary_line(of: DetectorResults | RecordedDetection) -> str:
     """What a reader who reads nothing else should know of the detector."""
+    if isinstance(of, RecordedDetection):
+        return of.summary()
     served = of.served
     line = (
         f"detector: finds {served.at_one.recall:.2%} of the faces of at least {HEIGHT_LEAST:.0f} pixels at one false "

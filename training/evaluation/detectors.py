@@ -76,6 +76,11 @@ class DetectorResults:
     def served(self) -> Finding:
         return self.findings[0]
 
+    @property
+    def recall(self) -> float:
+        """Of the claim's faces, as served, at one false positive a picture, 0–1."""
+        return self.served.at_one.recall
+
     def at(self, scale: str) -> list[Finding]:
         """Of every detector that was asked at that scale."""
         return [of for of in self.findings if of.scale == scale]

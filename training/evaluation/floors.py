@@ -1,26 +1,37 @@
 """The floors a bundle must reach to be published: a typed policy, and a verdict a program can read.
 
-A floor that cannot be assessed is a floor that failed; one that does not apply is infinite in the policy.
+A floor that cannot be assessed is a floor that failed; one that does not apply is infinite in the policy, whether it is
+a least or a most, and then there is no verdict.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from training.config import RunConfig
 
 
-class Floors(RunConfig):
-    """LFW accuracy, our FNMR over the reference embedder's at FMR 1e-3 on validation, recall at one false positive."""
+def _share(value: float) -> float:
+    if not (0 <= value <= 1 or math.isinf(value)):
+        raise ValueError("a share of 0 to 1 is expected, or inf, which switches the floor off")
+    return value
 
-    lfw_least: float = Field(0.98, ge=0, le=1)
-    fnmr_ratio_most: float = Field(
-        1.25, gt=0
-    )  # infinite: no reference stands beside, the floor does not apply
-    recall_least: float = Field(0.90, ge=0, le=1)
+
+Least = Annotated[float, AfterValidator(_share)]
+
+
+class Floors(RunConfig):
+    """LFW accuracy, our FNMR over the reference embedder's at FMR 1e-3 on validation, recall at one false positive.
+    `inf` switches a floor off."""
+
+    lfw_least: Least = 0.98  # infinite: there are no verification pairs
+    fnmr_ratio_most: float = Field(1.25, gt=0)  # infinite: no reference stands beside
+    recall_least: Least = 0.90
 
 
 @dataclass(frozen=True)
@@ -37,19 +48,16 @@ class Verdict:
         return f"{self.floor}: {got}, floor {self.asked:g}: {'holds' if self.holds else 'FAILS'}"
 
 
-def judged(floors: Floors, lfw: float, fnmr_ratio: float | None, recall: float) -> list[Verdict]:
-    """Every floor of the policy with its verdict."""
-    verdicts = [
-        Verdict("LFW accuracy, at least", floors.lfw_least, lfw, lfw >= floors.lfw_least),
-        Verdict(
-            "recall at 1 false positive a picture, at least",
-            floors.recall_least,
-            recall,
-            recall >= floors.recall_least,
-        ),
+def judged(floors: Floors, lfw: float | None, fnmr_ratio: float | None, recall: float) -> list[Verdict]:
+    """Every floor of the policy that applies, with its verdict. None: not measured."""
+    ratio = "FNMR at FMR 1e-3 over the reference embedder's, at most"
+    asked = (
+        ("LFW accuracy, at least", floors.lfw_least, lfw, operator.ge),
+        ("recall at 1 false positive a picture, at least", floors.recall_least, recall, operator.ge),
+        (ratio, floors.fnmr_ratio_most, fnmr_ratio, operator.le),
+    )
+    return [
+        Verdict(floor, limit, measured, measured is not None and reaches(measured, limit))
+        for floor, limit, measured, reaches in asked
+        if math.isfinite(limit)
     ]
-    if math.isfinite(floors.fnmr_ratio_most):
-        holds = fnmr_ratio is not None and fnmr_ratio <= floors.fnmr_ratio_most
-        name = "FNMR at FMR 1e-3 over the reference embedder's, at most"
-        verdicts.append(Verdict(name, floors.fnmr_ratio_most, fnmr_ratio, holds))
-    return verdicts

@@ -19,26 +19,29 @@ from training.evaluation.bootstrap import Interval
 from training.evaluation.detectors import DetectorResults
 from training.evaluation.finding import HEIGHT_LEAST, Band
 from training.evaluation.pairwise import ScoreCounts
-from training.evaluation.recognition import Recognition
+from training.evaluation.recognition import NamedPictures, OnValidation, Recognition
 
 COLOURS = ("#1f5fa8", "#c8641e", "#3c8c50", "#7a4fa0", "#a03048")
 
 
 def embedder_figure(results: Sequence[Recognition]) -> bytes:
-    """DET curves and our score histograms, kin apart: of validation above, of all pairs of LFW's pictures below."""
-    figure, (curve, scores, lfw_curve, lfw_scores) = _figure(2, 2)
+    """DET curves and our score histograms, kin apart: of validation above, of all pairs of LFW's pictures below, where
+    it is known who is on them."""
     served = [of for of in results if of.served]
-    for of, colour in zip(served, COLOURS, strict=False):
-        for axes, found in ((curve, of.on_validation), (lfw_curve, of.on_lfw)):
-            axes.plot(*found.scores.det(), color=colour, label=of.name)
-            _intervals(axes, found.fnmr, found.fnmr.values(), colour)
-    _histogram(scores, served[0].on_validation.scores)
-    _histogram(lfw_scores, served[0].on_lfw.scores)
-    for axes, title in ((curve, "validation (kin apart)"), (lfw_curve, "all pairs of LFW's pictures")):
-        axes.set(xscale="log", yscale="log", xlabel="FMR", ylabel="FNMR", title=f"DET, {title}")
-        axes.legend()
-    scores.set(title=f"{served[0].name}: scores, validation")
-    lfw_scores.set(title=f"{served[0].name}: scores, LFW's pictures")
+    rows: list[tuple[str, Sequence[tuple[str, OnValidation | NamedPictures]]]] = [
+        ("validation (kin apart)", [(of.name, of.on_validation) for of in served])
+    ]
+    if on_lfw := [(of.name, of.on_lfw.named) for of in served if of.on_lfw and of.on_lfw.named]:
+        rows.append(("all pairs of LFW's pictures", on_lfw))
+    figure, places = _figure(2, len(rows))
+    for (title, found), curve, scores in zip(rows, places[::2], places[1::2], strict=True):
+        for (name, of), colour in zip(found, COLOURS, strict=False):
+            curve.plot(*of.scores.det(), color=colour, label=name)
+            _intervals(curve, of.fnmr, of.fnmr.values(), colour)
+        _histogram(scores, found[0][1].scores)
+        curve.set(xscale="log", yscale="log", xlabel="FMR", ylabel="FNMR", title=f"DET, {title}")
+        curve.legend()
+        scores.set(title=f"{found[0][0]}: scores, {title}")
     return _png(figure)
 
 
@@ -68,19 +71,20 @@ def _histogram(axes: Axes, scores: ScoreCounts) -> None:
 
 def identification_figure(results: Sequence[Recognition]) -> bytes:
     """FNIR over FPIR: LFW's people, each embedder; and of ours, each gallery size of validation."""
-    figure, (lfw, sizes) = _figure(2)
     served = [of for of in results if of.served]
-    on_lfw = {of.name: of.on_lfw.search for of in served if of.on_lfw.search}
+    on_lfw = {of.name: of.on_lfw.search for of in served if of.on_lfw and of.on_lfw.search}
     galleries = {f"{of.gallery} people": of for of in served[0].on_validation.galleries}
-    for axes, searches in ((lfw, on_lfw), (sizes, galleries)):
+    panels = [(f"1:N, {served[0].name}, validation, by gallery", galleries)]
+    if served[0].on_lfw:
+        panels.insert(0, ("1:N, LFW, first picture enrolled", on_lfw))
+    figure, places = _figure(len(panels))
+    for axes, (title, searches) in zip(places, panels, strict=True):
         for (name, of), colour in zip(searches.items(), COLOURS, strict=False):
             axes.plot(*of.det, color=colour, label=name)
             _intervals(axes, of.fnir, of.fnir.values(), colour)
-        axes.set(xscale="log", yscale="log", xlabel="FPIR", ylabel="FNIR")
+        axes.set(xscale="log", yscale="log", xlabel="FPIR", ylabel="FNIR", title=title)
         if searches:
             axes.legend()
-    lfw.set(title="1:N, LFW, first picture enrolled")
-    sizes.set(title=f"1:N, {served[0].name}, validation, by gallery")
     return _png(figure)
 
 
@@ -101,18 +105,32 @@ def promise_figure(promise: Mapping[str, Any]) -> bytes:
 
 
 def ablation_figure(ablations: Sequence[Ablation]) -> bytes:
-    """FNMR at FMR 1e-3 on validation over the number of training faces, with the teacher and without."""
-    figure, (axes,) = _figure(1)
+    """FNMR at FMR 1e-3 on validation over the number of training faces, with the teacher and without; and beside it
+    LFW's accuracy with its standard error, where anything was measured on LFW."""
+    on_lfw = [of for of in ablations if of.lfw is not None]
+    figure, (axes, *beside) = _figure(2 if on_lfw else 1)
+    _by_faces(axes, ablations, [of.fnmr for of in ablations])
+    axes.set(ylabel="FNMR at FMR 0.001, validation", title="what more data, and a teacher, bring")
+    for other in beside:
+        pairs = [(of.lfw or 0.0, of.lfw_error or 0.0) for of in on_lfw]
+        _by_faces(other, on_lfw, [Interval(of, of - error, of + error) for of, error in pairs])
+        other.set(ylabel="LFW, accuracy of ten folds", title="the same on LFW")
+    return _png(figure)
+
+
+def _by_faces(axes: Axes, ablations: Sequence[Ablation], rates: Sequence[Interval]) -> None:
+    """Each training's rate over the number of its faces."""
     for label, distilled, colour in (("distilled", True, 0), ("identity labels alone", False, 1)):
-        chosen = sorted((of for of in ablations if of.distilled is distilled), key=lambda of: of.faces)
-        at, rates = [of.faces for of in chosen], [of.fnmr for of in chosen]
-        axes.plot(at, [of.value for of in rates], color=COLOURS[colour], linewidth=0.8)
-        _intervals(axes, at, rates, COLOURS[colour], label)
-    axes.set(xscale="log", xlabel="training faces", ylabel="FNMR at FMR 0.001, validation")
-    axes.set(title="what more data, and a teacher, bring")
+        told = [
+            (of.faces, rate) for of, rate in zip(ablations, rates, strict=True) if of.distilled is distilled
+        ]
+        told.sort(key=lambda of: of[0])
+        at, values = [faces for faces, _ in told], [rate for _, rate in told]
+        axes.plot(at, [of.value for of in values], color=COLOURS[colour], linewidth=0.8)
+        _intervals(axes, at, values, COLOURS[colour], label)
+    axes.set(xscale="log", xlabel="training faces")
     if ablations:
         axes.legend()
-    return _png(figure)
 
 
 def detector_figure(results: DetectorResults) -> bytes:

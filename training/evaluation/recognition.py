@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.data.identities import Faces
+from training.data.overlap import people_of
 from training.data.pairs import Pairs
 from training.evaluation.bootstrap import Interval, compared, fnmr_intervals
 from training.evaluation.groups import GroupRates, by_group
@@ -33,7 +34,8 @@ GALLERIES, SPLITS = (50, 100, 200, 400), 20  # people enrolled of validation, an
 
 @dataclass(frozen=True)
 class Embedded:
-    """One embedder's unit vectors: float32 [n, d] of the validation faces, float32 [m, d] of LFW's pictures.
+    """One embedder's unit vectors: float32 [n, d] of the validation faces, float32 [m, d] of LFW's pictures, where
+    there are any.
 
     served: whether the service makes them so; vectors of which it does not (a crop and its flip, added) are an extra
     line.
@@ -41,16 +43,17 @@ class Embedded:
 
     name: str
     validation: np.ndarray
-    lfw: np.ndarray
+    lfw: np.ndarray | None
     served: bool = True
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """People of the evaluation sets who look, to an independent embedder, like somebody of the training set: names as
-    `lfw_people` has them, and validation identities. `how`: by what rule, for the report."""
+    """People of the evaluation sets who look, to an independent embedder, like somebody of the training set: of LFW as
+    `people_of` has them (None where it was not there), and validation identities. `how`: by what rule, for the
+    report."""
 
-    lfw: frozenset[str]
+    lfw: frozenset[str] | None
     validation: frozenset[int]
     how: str
 
@@ -61,32 +64,52 @@ class Overlap:
 
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it: how many, not who."""
-        return {"lfw_people": len(self.lfw), "validation_people": len(self.validation), "how": self.how}
+        of_lfw = None if self.lfw is None else len(self.lfw)
+        return {"lfw_people": of_lfw, "validation_people": len(self.validation), "how": self.how}
 
 
 @dataclass(frozen=True)
-class OnLfw:
-    """Ten folds: accuracy in 0–1, its standard error, on how many pairs; all pairs of the pictures: FNMR by FMR; one
-    to many: who has several pictures enrols the first (None where too few search)."""
+class NamedPictures:
+    """All pairs of LFW's pictures: FNMR by FMR; one to many: who has several pictures enrols the first (None where too
+    few search)."""
 
-    accuracy: float
-    error: float
-    pairs: int
     people: int
-    pictures: int
     fnmr: Mapping[float, Interval]
     scores: ScoreCounts
     search: Identification | None
 
+
+@dataclass(frozen=True)
+class OnLfw:
+    """Ten folds: accuracy in 0–1, its standard error, on how many pairs of how many pictures; and what needs to know
+    who is on each picture, which a .bin pack does not tell."""
+
+    accuracy: float
+    error: float
+    pairs: int
+    pictures: int
+    named: NamedPictures | None
+
+    @property
+    def fnmr(self) -> Mapping[float, Interval]:
+        """By FMR, over all pairs of the pictures."""
+        return self.named.fnmr if self.named else {}
+
+    @property
+    def search(self) -> Identification | None:
+        return self.named.search if self.named else None
+
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it."""
-        return {
+        told: dict[str, object] = {
             "accuracy": self.accuracy,
             "standard_error": self.error,
             "pairs": self.pairs,
-            "all_pairs": {"people": self.people, "pictures": self.pictures, **_rates(self.fnmr, self.scores)},
-            "search": self.search.metrics() if self.search else {},
         }
+        if of := self.named:
+            everybody = {"people": of.people, "pictures": self.pictures, **_rates(of.fnmr, of.scores)}
+            told |= {"all_pairs": everybody, "search": of.search.metrics() if of.search else {}}
+        return told
 
 
 @dataclass(frozen=True)
@@ -120,24 +143,24 @@ class OnValidation:
 class Disjoint:
     """The same without the people who overlap the training set."""
 
-    lfw: OnLfw
+    lfw: OnLfw | None
     validation: Mapping[float, Interval]
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """One embedder's results; `disjoint` is None where the overlap was not assessed."""
+    """One embedder's results; None: LFW, or the overlap, was not assessed."""
 
     name: str
-    on_lfw: OnLfw
+    on_lfw: OnLfw | None
     on_validation: OnValidation
     disjoint: Disjoint | None = None
     served: bool = True
 
     @property
-    def lfw(self) -> float:
+    def lfw(self) -> float | None:
         """Accuracy over the ten folds, 0–1."""
-        return self.on_lfw.accuracy
+        return self.on_lfw.accuracy if self.on_lfw else None
 
     @property
     def fnmr(self) -> Mapping[float, Interval]:
@@ -146,31 +169,34 @@ class Recognition:
 
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it."""
-        told: dict[str, object] = {"lfw": self.on_lfw.metrics(), "validation": self.on_validation.metrics()}
+        told: dict[str, object] = {"lfw": _told(self.on_lfw), "validation": self.on_validation.metrics()}
         if self.disjoint:
             rates = {_key(fmr): vars(of) for fmr, of in self.disjoint.validation.items()}
-            told["without_overlap"] = {"lfw": self.disjoint.lfw.metrics(), "validation": rates}
+            told["without_overlap"] = {"lfw": _told(self.disjoint.lfw), "validation": rates}
         return told
 
 
 def recognition(
     embedded: Sequence[Embedded],
     validation: Faces,
-    lfw: Pairs,
+    lfw: Pairs | None,
     draws: int = 300,
     overlap: Overlap | None = None,
 ) -> tuple[list[Recognition], dict[float, Interval]]:
     """Results of each embedder, ours first, and the ratio of our FNMR on validation to the last served one's, by FMR.
 
-    The ratio is empty where nobody is served beside us. Rates that a set does not carry are left out. Raises
-    TooFewImpostors if validation carries none of FMRS, NotUnitVectors.
+    The ratio is empty where nobody is served beside us. Rates that a set does not carry are left out. lfw: None where
+    there are no such pairs, and then the embedders have no vectors of them. Raises TooFewImpostors if validation
+    carries none of FMRS, NotUnitVectors.
     """
     ordered = [*embedded[:1], *sorted(embedded[1:], key=lambda of: of.served)]  # the reference, served, last
     vectors = [of.validation for of in ordered]
     people = People.of(validation.identity, validation.family)
     rates, ratio, counts = compared(vectors, people, FMRS, draws)
     if not ratio:
-        raise TooFewImpostors(f"{len(validation)} validation faces carry none of the FMRs {list(FMRS)}")
+        raise TooFewImpostors(
+            f"{len(validation)} validation faces carry none of the FMRs {list(FMRS)}: align more people"
+        )
     on_lfw = _on_lfw(ordered, lfw, frozenset(), draws)
     mated = np.sort(people.pictures * (people.pictures - 1) // 2)
     five = float(mated[-5:].sum() / mated.sum())
@@ -186,29 +212,41 @@ def recognition(
     return results, ratio if sum(of.served for of in ordered) > 1 else {}
 
 
-def lfw_people(lfw: Pairs) -> np.ndarray:
-    """str [m]: who is on each picture of `lfw.crops`, from its name `Person/Person_0001`."""
-    return np.array([name.split("/")[0] for name in lfw.names])
-
-
-def _on_lfw(embedded: Sequence[Embedded], lfw: Pairs, without: frozenset[str], draws: int) -> list[OnLfw]:
+def _on_lfw(
+    embedded: Sequence[Embedded], lfw: Pairs | None, without: frozenset[str], draws: int
+) -> Sequence[OnLfw | None]:
     """Each embedder's, the people of `without` and every pair with one of them left out."""
-    person = lfw_people(lfw)
+    vectors = [of.lfw for of in embedded if of.lfw is not None]
+    if lfw is None:
+        return [None] * len(embedded)
+    person, are_names = people_of(lfw)
     kept = ~np.isin(person, sorted(without))
-    person, unrelated = person[kept], np.full(int(kept.sum()), "")
-    people = People.of(person, unrelated)
-    rates, _, counts = compared([of.lfw[kept] for of in embedded], people, LFW_FMRS, draws)
     pairs = kept[lfw.first] & kept[lfw.second]
-    results = []
-    for of, fnmr, scores in zip(embedded, rates, counts, strict=True):
-        accuracy, error = ten_folds(lfw.similarity(of.lfw), lfw.same, lfw.folds, pairs)
+    named = _named([of[kept] for of in vectors], person[kept], draws) if are_names else [None] * len(vectors)
+    size = int(pairs.sum()), int(kept.sum())
+    return [
+        OnLfw(*ten_folds(lfw.similarity(of), lfw.same, lfw.folds, pairs), *size, beside)
+        for of, beside in zip(vectors, named, strict=True)
+    ]
+
+
+def _named(vectors: Sequence[np.ndarray], person: np.ndarray, draws: int) -> list[NamedPictures]:
+    """vectors: float32 [m, d] of each embedder; person: str [m]."""
+    unrelated = np.full(len(person), "")
+    people = People.of(person, unrelated)
+    rates, _, counts = compared(vectors, people, LFW_FMRS, draws)
+    found = []
+    for of, fnmr, scores in zip(vectors, rates, counts, strict=True):
         try:
-            search = identification(of.lfw[kept], person, unrelated, [first_enrolled(person)], draws)
+            search = identification(of, person, unrelated, [first_enrolled(person)], draws)
         except TooFewImpostors:
             search = None
-        size = int(pairs.sum()), len(people.pictures), len(person)
-        results.append(OnLfw(accuracy, error, *size, fnmr, scores, search))
-    return results
+        found.append(NamedPictures(len(people.pictures), fnmr, scores, search))
+    return found
+
+
+def _told(of: OnLfw | None) -> object:
+    return of.metrics() if of else "not assessed"
 
 
 def _galleries(embedding: np.ndarray, faces: Faces, draws: int) -> list[Identification]:
@@ -232,12 +270,12 @@ def _sources(of: Embedded, faces: Faces, draws: int) -> list[GroupRates]:
 
 
 def _without(
-    embedded: Sequence[Embedded], validation: Faces, lfw: Pairs, overlap: Overlap, draws: int
+    embedded: Sequence[Embedded], validation: Faces, lfw: Pairs | None, overlap: Overlap, draws: int
 ) -> list[Disjoint]:
     kept = ~np.isin(validation.identity, sorted(overlap.validation))
     vectors = [of.validation[kept] for of in embedded]
     rates, _ = fnmr_intervals(vectors, validation.identity[kept], validation.family[kept], FMRS, draws)
-    on_lfw = _on_lfw(embedded, lfw, overlap.lfw, draws)
+    on_lfw = _on_lfw(embedded, lfw, overlap.lfw or frozenset(), draws)
     return [Disjoint(*of) for of in zip(on_lfw, rates, strict=True)]
 
 

@@ -11,6 +11,7 @@ from training.evaluation.bootstrap import Interval
 from training.evaluation.detectors import DetectorResults
 from training.evaluation.floors import Verdict
 from training.evaluation.recognition import Overlap, Recognition
+from training.evaluation.recorded import RecordedDetection
 from training.loop.lineage import Lineage
 from training.loop.records import AnyRecord
 
@@ -21,13 +22,11 @@ class Results:
 
     recognition: Sequence[Recognition]
     fnmr_ratio: Mapping[float, Interval] | None  # ours over the reference's, by FMR
-    detection: DetectorResults
+    detection: DetectorResults | RecordedDetection
     parity: Mapping[str, Mapping[str, float]]
     verdicts: Sequence[Verdict]
-    duplicates: Sequence[
-        tuple[str, str]
-    ]  # training photographs that look like a validation photograph, and which
-    lfw_measured: int = 1  # graphs of ours, this one included
+    alike: int  # training photographs that look like a validation photograph, of the detector's sets
+    lfw_measured: int = 1  # graphs of ours, this one included; 0 without LFW
     promise: Mapping[str, Any] | None = None  # what `calibration_report` found
     overlap: Overlap | None = None  # of the evaluation sets with the training set; None: not assessed
     ablations: Sequence[Ablation] = ()  # other trainings: less data, no teacher
@@ -42,7 +41,7 @@ class Results:
             "floors": {
                 v.floor: {"asked": v.asked, "measured": v.measured, "holds": v.holds} for v in self.verdicts
             },
-            "training_photographs_like_validation": float(len(self.duplicates)),
+            "training_photographs_like_validation": float(self.alike),
             "lfw_measured_graphs": float(self.lfw_measured),
             "calibration": dict(self.promise or {}),
             "overlap": self.overlap.metrics() if self.overlap else {},

@@ -16,7 +16,7 @@ from training.detector.train import model_of
 from training.embedder.backbones import backbone
 from training.embedder.config import EmbedderConfig
 from training.loop import checkpoint
-from training.loop.lineage import Lineage, lineage_of
+from training.loop.lineage import LINEAGE, Lineage, lineage_of
 from training.loop.records import AnyRecord, learnt_from, records_of
 
 Model = TypeVar("Model")
@@ -33,6 +33,14 @@ class Trained(Generic[Model, Config]):
     step: int
     lineage: Lineage = ()
     records: tuple[AnyRecord, ...] = ()
+
+    def provenance(self) -> dict[str, Any]:
+        """As the manifest keeps it: what the model was trained with and learnt from."""
+        return self.config.model_dump(mode="json") | {
+            "steps": self.step,
+            LINEAGE: [each.model_dump() for each in self.lineage],
+            "records": [each.model_dump(mode="json") for each in self.records],
+        }
 
 
 def trained_embedder(path: Path) -> Trained[nn.Module, EmbedderConfig]:
@@ -57,11 +65,17 @@ def trained_detector(path: Path) -> Trained[RetinaNet, DetectorConfig]:
 
 def _state(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
-        raise checkpoint.UnreadableCheckpoint(f"{path}: no such checkpoint; train the {kind} first")
+        raise checkpoint.UnreadableCheckpoint(f"{path}: no such checkpoint; {_ways_out[kind]}")
     state = checkpoint.load(path, _remedy(kind))
     if state.get("kind") != kind or not {"config", "step"} <= state.keys():
         raise checkpoint.UnreadableCheckpoint(f"{path} is not a checkpoint of the {kind}; {_remedy(kind)}")
     return state
+
+
+_ways_out = {
+    "embedder": "train the embedder first",
+    "detector": "train the detector first, or take a bundle's over: --detector models/default",
+}
 
 
 def _remedy(kind: str) -> str:

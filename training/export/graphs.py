@@ -1,4 +1,5 @@
-"""The graphs of a bundle, exported from trained models and checked against them before anything else looks at them."""
+"""The graphs of a bundle: exported from trained models and checked against them before anything else looks at them, or
+the detector's as another bundle has them."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from training.export.ladder import CANONICAL, Ladder, climb
 from training.export.onnx import export_detector, export_embedder
 from training.export.parity import ParityFailed
 from training.export.sessions import ServedGraph
+from training.export.taken_over import TakenOver
 
 
 @dataclass(frozen=True)
@@ -33,30 +35,17 @@ class Graphs:
     sentinel: Sentinel
     ladder: Ladder  # the embedder's
     detector_ladder: Ladder
+    variants: tuple[
+        Variant, ...
+    ]  # of each model the fastest first: the service takes the first that it can run
+    taken_over: TakenOver | None = None  # where the detector is from, if it was not exported now
 
     @property
     def files(self) -> dict[str, Path]:
         """What goes into the bundle."""
-        paths = [self.embedder.path, self.detector.path]
-        for graph, ladder in self._ladders.values():
-            paths += [graph.path.parent / of.file for of in ladder.variants]
+        canonical: dict[str, Path] = {"embedder": self.embedder.path, "detector": self.detector.path}
+        paths = [*canonical.values(), *(canonical[of.of].parent / of.file for of in self.variants)]
         return {path.name: path for path in paths}
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """Of each model the fastest first: the service takes the first that its backend can run."""
-        return tuple(
-            Variant(
-                file=of.file,
-                of=role,
-                kind=of.kind,
-                derived_from=graph.digest,
-                backends=("onnxruntime",),
-                cost=of.cost(ladder.rungs[0].milliseconds or 0),
-            )
-            for role, (graph, ladder) in self._ladders.items()
-            for of in ladder.variants
-        )
 
     @property
     def parity(self) -> dict[str, dict[str, float]]:
@@ -65,19 +54,15 @@ class Graphs:
             of.file: of.agreement.row()
             if of.kind == CANONICAL
             else of.cost(ladder.rungs[0].milliseconds or 0)
-            for _, ladder in self._ladders.values()
+            for ladder in (self.ladder, self.detector_ladder)
             for of in ladder.rungs
             if of.published and of.agreement
         }
 
-    @property
-    def _ladders(self) -> dict[Literal["embedder", "detector"], tuple[ServedGraph, Ladder]]:
-        return {"embedder": (self.embedder, self.ladder), "detector": (self.detector, self.detector_ladder)}
-
 
 def export_graphs(
     embedder: Trained[Any, Any],
-    detector: Trained[RetinaNet, DetectorConfig],
+    detector: Trained[RetinaNet, DetectorConfig] | TakenOver,
     validation: Faces,
     photographs: Path,
     folder: Path,
@@ -88,24 +73,28 @@ def export_graphs(
 ) -> Graphs:
     """Write the graphs into `folder`, check and climb both parity ladders; raises ParityFailed.
 
-    validation: faces on which the embedder's forms are compared, and int8 is calibrated; photographs: the folder of the
-    WIDER set, for the detector's; cache: for what they answer.
+    detector: one that is taken over stays where it is, and its ladder is the recorded one; validation: faces on which
+    the embedder's forms are compared, and int8 is calibrated; photographs: the folder of the WIDER set, for the
+    detector's; cache: for what they answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    budget, detector_budget = budget or EmbedderBudget(), detector_budget or DetectorBudget()
+    budget = budget or EmbedderBudget()
     embedder_spec = EmbedderSpec(dimension=embedder.model.dimension)
-    detector_spec = DetectorSpec(anchors=detector.config.anchors)
     trained_embedder = export_embedder(embedder.model, folder / embedder_spec.file)
-    trained_detector = export_detector(detector.model, folder / detector_spec.file)
     canonical = ServedGraph(folder / embedder_spec.file, threads)
-    found = ServedGraph(folder / detector_spec.file, threads)
     try:
         guard = sentinel(lambda crops: canonical.run(crops)[0])
     except WrongAnswer as error:
         raise ParityFailed(f"{canonical.path.name}: {error}") from error
-    of_detector = climb(
-        DetectorForms(trained_detector, found, detector_spec, photographs, cache), detector_budget
-    )
+    if isinstance(detector, TakenOver):
+        detector_spec, variants = detector.spec, detector.variants
+        found, of_detector = detector.graphs()
+    else:
+        detector_spec = DetectorSpec(anchors=detector.config.anchors)
+        found, of_detector = _exported(
+            detector.model, detector_spec, photographs, folder, cache, detector_budget
+        )
+        variants = variants_of("detector", found, of_detector)
     of_embedder = climb(
         EmbedderForms(trained_embedder, canonical, guard, validation, budget.fmr, cache), budget
     )
@@ -119,4 +108,38 @@ def export_graphs(
         sentinel=guard,
         ladder=of_embedder,
         detector_ladder=of_detector,
+        variants=(*variants_of("embedder", canonical, of_embedder), *variants),
+        taken_over=detector if isinstance(detector, TakenOver) else None,
+    )
+
+
+def _exported(
+    model: RetinaNet,
+    spec: DetectorSpec,
+    photographs: Path,
+    folder: Path,
+    cache: Path,
+    budget: DetectorBudget | None,
+) -> tuple[ServedGraph, Ladder]:
+    """The detector's canonical graph, written into `folder`, and its ladder."""
+    trained = export_detector(model, folder / spec.file)
+    canonical = ServedGraph(folder / spec.file)
+    forms = DetectorForms(trained, canonical, spec, photographs, cache)
+    return canonical, climb(forms, budget or DetectorBudget())
+
+
+def variants_of(
+    role: Literal["embedder", "detector"], canonical: ServedGraph, ladder: Ladder
+) -> tuple[Variant, ...]:
+    """The forms that the ladder let through, the fastest first."""
+    return tuple(
+        Variant(
+            file=of.file,
+            of=role,
+            kind=of.kind,
+            derived_from=canonical.digest,
+            backends=("onnxruntime",),
+            cost=of.cost(ladder.rungs[0].milliseconds or 0),
+        )
+        for of in ladder.variants
     )

@@ -28,6 +28,11 @@ def looked(
     return truth, {name: kept(file) for name, file in files.items()}
 
 
+def found_alike(one: tuple[ServedGraph, DetectorSpec], other: tuple[ServedGraph, DetectorSpec]) -> bool:
+    """Whether the two find the same in any picture, because they are one graph that is read in one way."""
+    return _digest(*one) == _digest(*other)
+
+
 def digest_of_files(files: Iterable[Path]) -> str:
     """Hexadecimal, over the names and contents of those that are files, in any order."""
     lines = sorted(f"{of.name} {digest_of(of)}" for of in files if of.is_file())

@@ -21,13 +21,14 @@ from bundle.folder import Bundle
 from bundle.manifest import DetectorSpec
 from training.data import overlap as likest
 from training.data.annotations.terms import terms_of
-from training.data.identities import Faces, load_faces
+from training.data.identities import BadData, Faces, load_faces
 from training.data.likeness import alike
-from training.data.pairs import Pairs, load_pairs
+from training.data.pairs import Pairs
+from training.data.sources import open_pairs
 from training.data.widerface import masks, wider
 from training.embedder.distillation import ReferenceEmbedder, reference_input
 from training.evaluation.bootstrap import Interval
-from training.evaluation.calibration import Models, fit_calibration
+from training.evaluation.calibration import Models, TooFewPeople, fit_calibration
 from training.evaluation.calibration_set import CalibrationSet
 from training.evaluation.detection import recall_at_false_positives
 from training.evaluation.one_person import one_person_pairs
@@ -36,29 +37,32 @@ from training.evaluation.recognition import Embedded, Overlap, Recognition, reco
 from training.evaluation.verification import TooFewImpostors
 from training.export.difference import TooFewPictures, fnmr_differences, recall_differences
 from training.export.graphs import Graphs
-from training.export.looks import digest_of_files, looked
+from training.export.looks import digest_of_files, found_alike, looked
 from training.export.pace import milliseconds
 from training.export.parity import golden_crops
-from training.export.sessions import ServedGraph, cached, embed_once, fingerprint
+from training.export.sessions import ServedGraph, cached, embed_once, fingerprint, served_graph
 
 OPERATING_FALSE_POSITIVES = 0.1  # a picture, at the score from which the service reports a face
 OVERLAP_PICTURES = 10  # of a training identity that are compared with the evaluation's people
 COMMERCIAL = re.compile(r"licence: commercial(;|$)")
 DRAWN = "drawn.json"  # what training/data/synthetic.py leaves beside sets that it drew
 SCORES = (0.2, 0.9)  # a tiny selection set must not choose an absurd operating point
+PAIRS = "lfw", "lfw.bin"  # verification pairs below the data sets' folder: a folder with pairs.txt, or a pack
+PEOPLE_LEAST = 42  # of the calibration split: each half has to carry a calibration that the other half checks
 
 
 def measure_recognition(
     graph: ServedGraph, data: Path, validation: Faces, cache: Path
 ) -> tuple[list[Recognition], dict[float, Interval] | None, Overlap | None]:
-    """LFW and validation for ours and, where it is present, the reference; the ratio of the two FNMRs; and who of both
-    sets looks like somebody of the training set, which only the reference, an independent embedder, can tell."""
-    lfw = load_pairs(data / "lfw")
+    """Validation and, where there are pairs, LFW for ours and, where it is present, the reference; the ratio of the two
+    FNMRs; and who of both sets looks like somebody of the training set, which only the reference, an independent
+    embedder, can tell."""
+    lfw = verification_pairs(data)
     embedded = [
         Embedded(
             "facet",
             embed_once(graph, validation.crops(), cache, "embedder, validation"),
-            embed_once(graph, lfw.crops, cache, "embedder, LFW"),
+            embed_once(graph, lfw.crops, cache, "embedder, LFW") if lfw else None,
         )
     ]
     reference = data / "reference" / "MobileFaceNet.onnx"
@@ -67,7 +71,7 @@ def measure_recognition(
         seen = Embedded(
             "reference",
             _by_reference(reference, validation.crops(), cache, "validation"),
-            _by_reference(reference, lfw.crops, cache, "LFW"),
+            _by_reference(reference, lfw.crops, cache, "LFW") if lfw else None,
         )
         embedded.append(seen)
         overlap = _overlap(reference, data, validation, lfw, seen, cache)
@@ -75,8 +79,16 @@ def measure_recognition(
     return results, ratio or None, overlap
 
 
+def verification_pairs(data: Path) -> Pairs | None:
+    """LFW, or pairs in its form, below the data sets' folder; None where there are none. Raises BadData."""
+    found = [data / name for name in PAIRS if (data / name).exists()]
+    if len(found) > 1:
+        raise BadData(f"{data}: holds {' and '.join(PAIRS)}; which of them is measured on? Move one away")
+    return open_pairs(found[0]) if found else None
+
+
 def _overlap(
-    reference: Path, data: Path, validation: Faces, lfw: Pairs, seen: Embedded, cache: Path
+    reference: Path, data: Path, validation: Faces, lfw: Pairs | None, seen: Embedded, cache: Path
 ) -> Overlap:
     """seen: the reference's vectors of the validation faces and of LFW's pictures."""
     train = load_faces(data / "faces", "train")
@@ -86,13 +98,16 @@ def _overlap(
     trained = likest.People(looks, person[rows], named)
     who = likest.people_of(validation)
     of_validation = likest.overlap(trained, likest.People(seen.validation, *who), "validation")
-    of_lfw = likest.overlap(trained, likest.People(seen.lfw, *likest.people_of(lfw)), "LFW")
+    of_lfw = None
+    if lfw is not None and seen.lfw is not None:
+        people = likest.People(seen.lfw, *likest.people_of(lfw))
+        of_lfw = frozenset(likest.overlap(trained, people, "LFW").overlapping)
     known = np.isin(who[0], sorted(of_validation.overlapping))
     return Overlap(
-        lfw=frozenset(of_lfw.overlapping),
+        lfw=of_lfw,
         validation=frozenset(validation.identity[known].tolist()),
-        how=f"cosine of the reference embedder at least {of_lfw.threshold:.2f}, which three quarters of the training "
-        f"faces have to their own people; up to {OVERLAP_PICTURES} pictures of each",
+        how=f"cosine of the reference embedder at least {of_validation.threshold:.2f}, which three quarters of the "
+        f"training faces have to their own people; up to {OVERLAP_PICTURES} pictures of each",
     )
 
 
@@ -110,7 +125,7 @@ def measure_incumbent(
     carry `fmr`."""
     ours, theirs = (
         embed_once(graph, validation.crops(), cache, f"{name} embedder, validation")
-        for name, graph in (("new", served), ("old", incumbent_graph(old)))
+        for name, graph in (("new", served), ("old", served_graph(old)))
     )
     try:
         return fnmr_differences([ours], theirs, validation.identity, validation.family, fmr)[0]
@@ -118,24 +133,25 @@ def measure_incumbent(
         return None
 
 
+def same_detector(old: Bundle, served: ServedGraph, spec: DetectorSpec) -> bool:
+    """Whether `served` finds what the detector of `old` finds, whatever the picture: one graph, read in one way."""
+    return found_alike((served, spec), (served_graph(old, "detector"), old.manifest.detector))
+
+
 def measure_old_detector(
     old: Bundle, served: ServedGraph, spec: DetectorSpec, data: Path, cache: Path
 ) -> Interval | None:
     """Recall at one false positive a validation picture of `served` less that of the detector of `old`, both as served;
-    None where the pictures do not carry it. Whichever has looked at them before does not look again."""
-    lookers = {"new": (served, spec), "old": (incumbent_graph(old, "detector"), old.manifest.detector)}
+    None where the pictures do not carry it, or there are none. Whichever has looked at them before does not look
+    again."""
+    if not (data / "wider").is_dir():
+        return None
+    lookers = {"new": (served, spec), "old": (served_graph(old, "detector"), old.manifest.detector)}
     truth, found = looked(lookers, data / "wider", "val", cache)
     try:
         return recall_differences([found["new"]], found["old"], [of.scene() for of in truth])[0]
     except TooFewPictures:
         return None
-
-
-def incumbent_graph(old: Bundle, role: Literal["embedder", "detector"] = "embedder") -> ServedGraph:
-    """A model of a published bundle in the form that is served by ONNX Runtime on a CPU."""
-    forms = [of.file for of in old.manifest.variants if of.of == role and "onnxruntime" in of.backends]
-    canonical = old.manifest.embedder.file if role == "embedder" else old.manifest.detector.file
-    return ServedGraph(old.file([*forms, canonical][0]))
 
 
 def paces(graphs: Mapping[str, Path], reference: Path) -> dict[str, float]:
@@ -160,7 +176,7 @@ def data_terms(data: Path) -> dict[str, str]:
 
 def told_terms(data: Path) -> dict[str, str]:
     """What each set below `data` says of its terms, in one line."""
-    return {root.name: terms_of(root) for root in sorted(data.iterdir()) if root.is_dir()}
+    return {root.name: terms_of(root) for root in _sets(data)}
 
 
 def stated(terms: str) -> Literal["research-only", "commercial"]:
@@ -173,7 +189,8 @@ def stated(terms: str) -> Literal["research-only", "commercial"]:
 
 def lfw_measured(data: Path, cache: Path) -> int:
     """On how many graphs of ours LFW has been measured with this cache: whoever looks often selects, if unknowingly."""
-    return len(list(cache.glob(f"embedding-*-{fingerprint(load_pairs(data / 'lfw').crops)}.npy")))
+    lfw = verification_pairs(data)
+    return len(list(cache.glob(f"embedding-*-{fingerprint(lfw.crops)}.npy"))) if lfw else 0
 
 
 def _by_reference(
@@ -210,9 +227,14 @@ def likenesses(data: Path, cache: Path) -> list[tuple[str, str]]:
 def calibrate(graphs: Graphs, data: Path, cache: Path, dataset: str) -> tuple[Calibration, dict[str, Any]]:
     """The curves from the calibration split, which nothing else reads, and how well they keep their promise.
 
-    Labels that turn out to be one person are found by the reference embedder, where it is present.
+    Labels that turn out to be one person are found by the reference embedder, where it is present. Raises TooFewPeople.
     """
     faces = load_faces(data / "faces", "calibration")
+    if faces.identities < PEOPLE_LEAST:
+        raise TooFewPeople(
+            f"{data / 'faces'}: {faces.identities} people are in `calibration`, at least {PEOPLE_LEAST} are needed: "
+            "thresholds are fitted on one half of them and checked on the other; align more people"
+        )
     embedding = embed_once(graphs.served, faces.crops(), cache, "embedder, calibration")
     reference = data / "reference" / "MobileFaceNet.onnx"
     excluded: tuple[ExcludedPair, ...] = ()
@@ -234,7 +256,10 @@ def calibrate(graphs: Graphs, data: Path, cache: Path, dataset: str) -> tuple[Ca
 def dataset_digests(data: Path) -> tuple[str, ...]:
     """`name sha256:…` of each set below `data`, over the names and contents of its files."""
     return tuple(
-        f"{root.name} sha256:{digest_of_files([of for of in root.rglob('*') if of.is_file()])}"
-        for root in sorted(data.iterdir())
-        if root.is_dir()
+        f"{root.name} sha256:{digest_of_files(root.rglob('*') if root.is_dir() else [root])}"
+        for root in _sets(data)
     )
+
+
+def _sets(data: Path) -> list[Path]:
+    return sorted(of for of in data.iterdir() if of.is_dir() or of.name in PAIRS)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
 from bundle.decode import Detections
+from bundle.folder import Bundle
 from bundle.manifest import DetectorSpec
 from bundle.preprocess import Picture
 from bundle.views import faces_in, views
@@ -37,6 +39,14 @@ class ServedGraph:
         """An embedder's graph: uint8 [n, 112, 112, 3] RGB → float32 [n, d] unit vectors, no flip."""
         faces = tqdm(range(len(crops)), desc=progress, disable=progress is None, mininterval=5, unit="face")
         return np.concatenate([self.run(crops[i : i + 1])[0] for i in faces])
+
+
+def served_graph(of: Bundle, role: Literal["embedder", "detector"] = "embedder") -> ServedGraph:
+    """A model of a published bundle in the form that is served by ONNX Runtime on a CPU."""
+    manifest = of.manifest
+    forms = [one.file for one in manifest.variants if one.of == role and "onnxruntime" in one.backends]
+    canonical = manifest.embedder.file if role == "embedder" else manifest.detector.file
+    return ServedGraph(of.file([*forms, canonical][0]))
 
 
 def finder(graph: ServedGraph, spec: DetectorSpec, min_score: float = LEAST_SCORE) -> Find:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.calibration import Threshold
 from tests.training.evaluation.drawn_detection import drawn_results
 from tests.training.evaluation.drawn_recognition import measured
-from training.config import read_config
-from training.evaluation import plots
+from training.config import BadConfig, read_config
+from training.evaluation import plots, thresholds_report
 from training.evaluation.ablations import Ablation
 from training.evaluation.bootstrap import Interval
 from training.evaluation.calibration import Models, fit_calibration
@@ -23,6 +24,7 @@ from training.evaluation.finding import Finding
 from training.evaluation.floors import Floors, judged
 from training.evaluation.plots import read_metrics
 from training.evaluation.recognition import Disjoint, Overlap, Recognition
+from training.evaluation.recorded import RecordedDetection
 from training.evaluation.report import card
 from training.evaluation.results import About, Results
 from training.loop.records import FaceRecord, Record, TeacherRecord, learnt_from
@@ -45,7 +47,14 @@ PROMISE = [
 ]
 ABLATIONS = [
     Ablation(
-        name="whole", identities=7000, faces=34000, steps=900, distilled=True, fnmr=Interval(0.2, 0.1, 0.3)
+        name="whole",
+        identities=7000,
+        faces=34000,
+        steps=900,
+        distilled=True,
+        fnmr=Interval(0.2, 0.1, 0.3),
+        lfw=0.9671,
+        lfw_error=0.0025,
     ),
     Ablation(
         name="labels", identities=7000, faces=34000, steps=900, distilled=False, fnmr=Interval(0.5, 0.4, 0.6)
@@ -88,7 +97,7 @@ def results(people: list[Recognition]) -> Results:
         drawn_results(),
         {"embedder.onnx": {"cosine_least": 1.0}},
         verdicts,
-        [],
+        0,
     )
 
 
@@ -177,7 +186,7 @@ def test_a_card_says_no_more_of_the_data_than_was_recorded(results: Results, cal
 
 def test_without_references_the_card_has_our_rows_alone(results: Results, calibration) -> None:
     detection = DetectorResults(results.detection.findings[:1])
-    alone = Results(results.recognition[:1], None, detection, results.parity, results.verdicts, [])
+    alone = Results(results.recognition[:1], None, detection, results.parity, results.verdicts, 0)
     text = card(about(), alone, calibration)
     assert "YuNet |" not in text
     assert "| ratio |" not in text
@@ -215,6 +224,25 @@ def test_a_policy_without_a_reference_does_not_ask_for_its_ratio() -> None:
     assert all(v.holds for v in judged(Floors(fnmr_ratio_most=math.inf), 0.99, None, 0.99))
 
 
+@pytest.mark.parametrize("off", [math.inf, -math.inf])
+def test_an_infinite_floor_is_not_asked_for_whatever_was_measured(off: float) -> None:
+    none = Floors(lfw_least=off, fnmr_ratio_most=math.inf, recall_least=off)
+    assert judged(none, 0.1, 9.0, 0.1) == judged(none, None, None, 0.1) == []
+
+
+def test_pairs_that_are_not_there_fail_their_floor() -> None:
+    (verdict, *_) = judged(Floors(), None, 1.0, 0.99)
+    assert not verdict.holds
+    assert str(verdict) == "LFW accuracy, at least: not assessed, floor 0.98: FAILS"
+
+
+@pytest.mark.parametrize("value", ["1.01", "-0.1", "nan", "98"])
+def test_a_floor_that_is_no_share_is_refused_by_name(value: str, tmp_path: Path) -> None:
+    (tmp_path / "floors.toml").write_text(f"lfw_least = {value}\n")
+    with pytest.raises(BadConfig, match="lfw_least: a share of 0 to 1 is expected, or inf"):
+        read_config(Floors, tmp_path / "floors.toml")
+
+
 FIGURES = {
     "embedder": lambda results, _calibration, _folder: plots.embedder_figure(results.recognition),
     "identification": lambda results, _calibration, _folder: plots.identification_figure(results.recognition),
@@ -234,6 +262,11 @@ def test_every_figure_is_a_png(name: str, results: Results, calibration, tmp_pat
         '{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n{"step": 2, "fnmr@0.01": 0.5}\n'
     )
     assert FIGURES[name](results, calibration, tmp_path)[:8] == PNG
+
+
+def test_trainings_without_lfw_have_a_figure_without_it() -> None:
+    width = [int.from_bytes(plots.ablation_figure(of)[16:20], "big") for of in (ABLATIONS, ABLATIONS[1:])]
+    assert width[0] > 1.5 * width[1]
 
 
 def test_a_figure_is_the_same_twice() -> None:
@@ -340,7 +373,12 @@ def test_other_trainings_are_not_measured_or_a_table(results: Results, calibrati
     title = "### More data, and the teacher"
     assert "Not measured." in section(card(about(), results, calibration), title)
     part = section(card(about(), replace(results, ablations=ABLATIONS), calibration), title)
-    assert "| labels | 7,000 | 34,000 | 900 | no | 50.00% (40.00% to 60.00%) |" in part
+    assert "| labels | 7,000 | 34,000 | 900 | no | 50.00% (40.00% to 60.00%) | – |" in part
+    assert "| whole | 7,000 | 34,000 | 900 | yes | 20.00% (10.00% to 30.00%) | 96.71% ± 0.25% |" in part
+    seen = "the teacher saw some of LFW's people"
+    assert seen in part
+    alone = replace(results, ablations=ABLATIONS[1:])
+    assert seen not in section(card(about(), alone, calibration), title)
 
 
 def test_the_simulation_is_a_line_for_each_gallery(results: Results, calibration) -> None:
@@ -361,12 +399,111 @@ def test_the_card_names_the_architectures(results: Results, calibration) -> None
     assert "a face embedder (IResNet-50)" in card(about(embedder="IResNet-50"), results, calibration)
 
 
+RECORDED = RecordedDetection.of(
+    "elder@7",
+    "b2" * 32,
+    {"facet": {"recall@1fp": 0.9188, "scale": "VGA"}},
+    "# elder@7\n\n## Detection\n\nFigures of old.\n\n### By height\n\nTall ones.\n\n## Thresholds\n\nNone.\n",
+)
+
+
+def test_a_detector_that_was_taken_over_is_told_in_its_bundle_s_words(results: Results, calibration) -> None:
+    taken = replace(results, detection=RECORDED, alike=2)
+    text = card(about(steps={"embedder": 3, "detector": 3360}), taken, calibration)
+    source = f"elder@7 (sha256 {'b2' * 32})"
+    assert (
+        f"- detector: taken over from {source}, measured when that was published: finds 91.88% of the faces of at "
+        "least 40 pixels at one false positive a picture (VGA)\n"
+    ) in section(text, "## Summary")
+    told = section(text, "## Detection")
+    assert told.startswith(
+        f"## Detection\n\n**Taken over** from {source}, byte for byte, and measured when that was "
+    )
+    assert "nothing of it was measured anew" in told
+    assert "Figures of old." in told
+    assert section(text, "### By height").split("\n", 2)[2].strip() == "Tall ones."
+    assert "(difference hash), as elder@7 recorded it: 2." in section(text, "## Data")
+    assert "on 394 validation pictures" not in text
+    assert f"detector 3,360 steps, taken over from {source})" in section(text, "## Made with")
+    kept = json.loads(json.dumps(taken.metrics()))
+    assert kept["detection"]["facet"] == {"recall@1fp": 0.9188, "scale": "VGA"}
+    assert kept["detection"]["taken_over"] == {"from": "elder@7", "sha256": "b2" * 32}
+
+
+def test_without_pairs_the_card_says_that_they_were_not_assessed(results: Results, calibration) -> None:
+    alone = [replace(of, on_lfw=None) for of in results.recognition]
+    text = card(about(), replace(results, recognition=alone, lfw_measured=0), calibration)
+    assert "- ten folds of LFW: not assessed, there are no pairs\n" in section(text, "## Summary")
+    assert "Ten folds: not assessed" in section(text, "## Recognition")
+    assert "| facet | – |" in section(text, "## Recognition")
+    assert "Not assessed: there are no such pictures." in section(text, "### All pairs of LFW's pictures")
+    searched = section(text, "### One to many")
+    assert "| facet | validation | 50 |" in searched
+    assert "LFW" not in searched
+    assert "read the LFW figures" not in text
+    some = replace(results, recognition=alone, overlap=Overlap(None, frozenset({3}), "by eye"))
+    told = section(
+        card(about(distilled=False), some, calibration), "### Without people who overlap the training set"
+    )
+    assert "(by eye): 1 of `validation`." in told
+    assert "LFW's" not in told
+
+
+def test_a_pack_gives_ten_folds_alone(results: Results, calibration) -> None:
+    pack = [replace(of, on_lfw=replace(of.on_lfw, named=None)) for of in results.recognition]
+    text = card(about(), replace(results, recognition=pack), calibration)
+    assert f"{results.recognition[0].lfw:.2%}" in section(text, "## Summary")
+    assert "does not tell who is on its pictures" in section(text, "### All pairs of LFW's pictures")
+
+
+def test_thresholds_say_how_sure_they_are_measured_or_not(results: Results, calibration) -> None:
+    at = [calibration.threshold_for_fmr(calibration.floor * part).value for part in (1, 0.1, 0.0101)]
+    tail = [
+        {"threshold": t, "rate": r, "low": r / 2, "high": r * 3}
+        for t, r in zip(at, (calibration.floor * part for part in (1, 0.1, 0.0101)), strict=True)
+    ]
+    text = card(about(), replace(results, promise={"tail": tail}), calibration)
+    rows = [
+        line.strip("| ").split(" | ") for line in section(text, "## Thresholds").split("\n") if "| 0" in line
+    ]
+    told = {float(row[0]): (row[2], row[3]) for row in rows}
+    assert told[1e-3][1] == "tail fit"
+    low, high = map(float, told[1e-3][0].split(" to "))
+    assert (low, high) == (pytest.approx(5e-4, rel=0.1), pytest.approx(3e-3, rel=0.1))
+    curve = calibration.curves[0]
+    assert told[0.01][1] == ("measured" if curve.carries(0.01) else "tail fit")
+
+
+def test_a_measured_threshold_has_the_curve_s_band(calibration) -> None:
+    curve = calibration.curves[0]
+    place = len(curve.rates) // 2
+    at = Threshold(curve.thresholds[place], extrapolated=False)
+    low, high = thresholds_report._band(calibration, {}, at)
+    assert low == pytest.approx(curve.low[place])
+    assert high == pytest.approx(curve.high[place])
+    beyond = Threshold(curve.thresholds[-1] + 0.01, extrapolated=True)
+    assert thresholds_report._band(calibration, {}, beyond) is None
+    nothing = {
+        "tail": [{"threshold": 0.0, "low": 0.0, "high": 1e-3}, {"threshold": 1.0, "low": 0.0, "high": 1e-3}]
+    }
+    assert thresholds_report._band(calibration, nothing, beyond) == (0.0, pytest.approx(1e-3))
+
+
+@pytest.mark.parametrize("name", ["embedder", "identification"])
+def test_figures_without_pairs_have_no_panel_for_them(name: str, results: Results) -> None:
+    draw = getattr(plots, f"{name}_figure")
+    alone = [replace(of, on_lfw=None) for of in results.recognition]
+    whole, part = draw(results.recognition), draw(alone)
+    assert part[:8] == PNG
+    assert whole[16:24] != part[16:24]  # width and height
+
+
 @pytest.mark.parametrize("name", ["embedder", "identification", "promise", "ablation"])
 def test_figures_of_nothing_still_draw(name: str, results: Results) -> None:
     ours = results.recognition[0]
     bare = replace(
         ours,
-        on_lfw=replace(ours.on_lfw, search=None, fnmr={}),
+        on_lfw=replace(ours.on_lfw, named=replace(ours.on_lfw.named, search=None, fnmr={})),
         on_validation=replace(ours.on_validation, galleries=[]),
     )
     draw = {

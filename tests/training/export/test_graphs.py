@@ -19,7 +19,7 @@ from training.export import ladder
 from training.export.checkpoints import Trained
 from training.export.detector_forms import DetectorBudget
 from training.export.embedder_forms import EmbedderBudget
-from training.export.graphs import Graphs, export_graphs
+from training.export.graphs import Graphs, export_graphs, variants_of
 from training.export.ladder import CANONICAL, EXACT, Ladder
 from training.export.parity import ParityFailed
 from training.export.sessions import ServedGraph
@@ -84,7 +84,9 @@ def test_a_detector_s_form_that_its_ladder_lets_through_is_served_and_in_the_bun
     canonical, half, *rest = graphs.detector_ladder.rungs
     through = replace(half, published=True, milliseconds=2.0)
     served = ServedGraph(graphs.detector.path.with_name(half.file))
-    other = replace(graphs, detector_ladder=Ladder((canonical, through, *rest), served))
+    let = Ladder((canonical, through, *rest), served)
+    variants = (*graphs.variants, *variants_of("detector", graphs.detector, let))
+    other = replace(graphs, detector_ladder=let, variants=variants)
     assert list(other.files)[-1] == "detector.fp16.onnx"
     variant = other.variants[-1]
     assert (variant.of, variant.kind, variant.derived_from) == ("detector", "fp16", graphs.detector.digest)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from bundle.manifest import DetectorSpec
-from training.data.identities import Faces
+from tests.training.evaluation.drawn_scores import drawn_people
+from training.data.identities import BadData, Faces
+from training.data.pairs import load_pairs
 from training.data.synthetic import TERMS
 from training.evaluation.bootstrap import Interval
+from training.evaluation.calibration import TooFewPeople
+from training.evaluation.calibration_set import CalibrationSet
+from training.evaluation.promise import calibration_report
 from training.export import difference, measure
 from training.export.measure import (
+    PEOPLE_LEAST,
+    calibrate,
     data_terms,
-    incumbent_graph,
+    dataset_digests,
+    lfw_measured,
     measure_incumbent,
     measure_old_detector,
+    measure_recognition,
     paces,
+    same_detector,
     stated,
     told_terms,
+    verification_pairs,
 )
-from training.export.sessions import ServedGraph
+from training.export.sessions import ServedGraph, served_graph
 
 
 def old(files: dict[str, tuple[str, ...]], folder: Path) -> SimpleNamespace:
@@ -41,14 +54,14 @@ def test_the_old_embedder_runs_in_the_form_that_was_served(tiny, tmp_path: Path)
     for name in ("embedder.onnx", "first.onnx", "second.onnx"):
         (tmp_path / name).write_bytes(tiny.graph.path.read_bytes())
     forms = {"gpu.onnx": ("tensorrt",), "first.onnx": ("onnxruntime",), "second.onnx": ("onnxruntime",)}
-    assert incumbent_graph(old(forms, tmp_path)).path.name == "first.onnx"
-    assert incumbent_graph(old({"gpu.onnx": ("tensorrt",)}, tmp_path)).path.name == "embedder.onnx"
+    assert served_graph(old(forms, tmp_path)).path.name == "first.onnx"
+    assert served_graph(old({"gpu.onnx": ("tensorrt",)}, tmp_path)).path.name == "embedder.onnx"
 
 
 def test_the_old_detector_runs_in_the_form_that_was_served(detector, tmp_path: Path) -> None:
     for name in ("detector.onnx", "detector.int8.onnx"):
         (tmp_path / name).write_bytes(detector.graph.path.read_bytes())
-    assert incumbent_graph(old({}, tmp_path), "detector").path.name == "detector.int8.onnx"
+    assert served_graph(old({}, tmp_path), "detector").path.name == "detector.int8.onnx"
 
 
 def test_an_embedder_is_not_inferior_to_itself(tiny, many_faces: Faces, tmp_path: Path) -> None:
@@ -80,6 +93,30 @@ def test_pictures_too_few_for_an_interval_give_no_figure(detector, drawn_sets, t
     (tmp_path / "detector.int8.onnx").write_bytes(detector.graph.path.read_bytes())
     given = old({}, tmp_path), detector.graph, DetectorSpec(), drawn_sets.root, tmp_path / "cache"
     assert measure_old_detector(*given) is None
+
+
+def test_without_boxed_photographs_no_detector_is_compared(detector, tmp_path: Path) -> None:
+    (tmp_path / "detector.int8.onnx").write_bytes(detector.graph.path.read_bytes())
+    given = old({}, tmp_path), detector.graph, DetectorSpec(), tmp_path / "people", tmp_path / "cache"
+    assert measure_old_detector(*given) is None
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [({}, True), ({"min_score": 0.9}, True), ({"nms_iou": 0.3}, False), ({"near_scale": 0.0}, False)],
+)
+def test_a_detector_is_the_same_where_graph_and_reading_are(
+    detector, tmp_path: Path, changed: dict[str, float], same: bool
+) -> None:
+    """From which score a face is reported moves along the curve, and does not change it."""
+    (tmp_path / "detector.int8.onnx").write_bytes(detector.graph.path.read_bytes())
+    assert same_detector(old({}, tmp_path), detector.graph, DetectorSpec(**changed)) is same
+
+
+def test_another_graph_is_another_detector(detector, embedder, tmp_path: Path) -> None:
+    (tmp_path / "detector.int8.onnx").write_bytes(detector.graph.path.read_bytes())
+    assert not same_detector(old({}, tmp_path), embedder.graph, DetectorSpec())
 
 
 def test_two_embedding_spaces_of_different_dimensions_are_compared(
@@ -149,7 +186,6 @@ def test_the_overlap_is_found_by_the_reference_and_told_in_both_sets_own_terms(
 ) -> None:
     """Two validation people and one of the pairs are given the very looks of a training person."""
     from training.data.identities import load_faces
-    from training.data.pairs import load_pairs
     from training.evaluation.recognition import Embedded
 
     train = load_faces(drawn_sets.root / "faces", "train")
@@ -168,3 +204,80 @@ def test_the_overlap_is_found_by_the_reference_and_told_in_both_sets_own_terms(
     assert found.validation == set(validation.identity[validation.label < 2].tolist())
     assert found.lfw == {lfw.names[0].split("/")[0]}
     assert "cosine of the reference embedder at least 1.00" in found.how
+
+
+def pack(path: Path, folder: Path) -> None:
+    """The pairs of a folder as a .bin pack: the pictures, two a pair, encoded."""
+    pairs = load_pairs(folder)
+    encoded = [cv2.imencode(".png", of[..., ::-1])[1].tobytes() for of in pairs.crops]
+    both = [encoded[row] for pair in zip(pairs.first, pairs.second, strict=True) for row in pair]
+    path.write_bytes(pickle.dumps((both, pairs.same.tolist())))
+
+
+def test_pairs_are_a_folder_or_a_pack_or_none_and_never_two(drawn_sets, tmp_path: Path) -> None:
+    assert verification_pairs(tmp_path) is None
+    assert lfw_measured(tmp_path, tmp_path) == 0
+    pack(tmp_path / "lfw.bin", drawn_sets.root / "lfw")
+    folder, packed = verification_pairs(drawn_sets.root), verification_pairs(tmp_path)
+    assert folder is not None
+    assert packed is not None
+    assert packed.same.tolist() == folder.same.tolist()
+    assert np.array_equal(packed.crops[packed.first], folder.crops[folder.first])
+    (tmp_path / "lfw").symlink_to(drawn_sets.root / "lfw")
+    with pytest.raises(BadData, match=r"holds lfw and lfw\.bin; which of them"):
+        verification_pairs(tmp_path)
+
+
+def test_an_empty_folder_of_pairs_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "lfw").mkdir()
+    with pytest.raises(BadData, match="no pairs found"):
+        verification_pairs(tmp_path)
+
+
+def test_a_pack_is_a_set_with_terms_and_a_digest(drawn_sets, tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "TERMS").write_text("ask first")
+    (tmp_path / "notes.bin").touch()
+    before = (tmp_path / "lfw.bin").write_bytes(b"one") and dataset_digests(tmp_path)
+    assert told_terms(tmp_path) == {"faces": "ask first", "lfw.bin": "ask first"}
+    (tmp_path / "lfw.bin").write_bytes(b"two")
+    after = dataset_digests(tmp_path)
+    assert [of.split()[0] for of in after] == ["faces", "lfw.bin"]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
+def test_people_alone_are_measured_on_validation_alone(
+    tiny, many_faces: Faces, drawn_sets, tmp_path: Path
+) -> None:
+    (tmp_path / "people").mkdir()
+    alone, ratio, overlap = measure_recognition(
+        tiny.graph, tmp_path / "people", many_faces, tmp_path / "cache"
+    )
+    assert (len(alone), alone[0].on_lfw, ratio, overlap) == (1, None, None, None)
+    pack(tmp_path / "people" / "lfw.bin", drawn_sets.root / "lfw")
+    packed, *_ = measure_recognition(tiny.graph, tmp_path / "people", many_faces, tmp_path / "cache")
+    whole, *_ = measure_recognition(tiny.graph, drawn_sets.root, many_faces, tmp_path / "cache")
+    assert packed[0].fnmr == whole[0].fnmr == alone[0].fnmr
+    assert packed[0].lfw == whole[0].lfw
+
+
+def test_too_few_people_to_calibrate_are_counted_with_what_is_needed(
+    drawn_sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "PEOPLE_LEAST", 61)
+    monkeypatch.setattr(measure, "embed_once", lambda *_: pytest.fail("embedded"))
+    with pytest.raises(TooFewPeople, match="60 people are in `calibration`, at least 61 are needed"):
+        calibrate(None, drawn_sets.root, tmp_path, "drawn")
+
+
+@pytest.mark.parametrize(("people", "enough"), [(PEOPLE_LEAST, True), (PEOPLE_LEAST - 2, False)])
+def test_the_fewest_people_are_those_of_whom_each_half_carries_a_calibration(
+    people: int, enough: bool
+) -> None:
+    embedding, identity, family = drawn_people(people, 2, seed=3)
+    faces = CalibrationSet(embedding, identity, np.full_like(family, ""))
+    if enough:
+        assert calibration_report(faces, faces.fit(0), repeats=1)["held_out_fmr"]
+    else:
+        with pytest.raises(TooFewPeople):
+            calibration_report(faces, faces.fit(0), repeats=1)
