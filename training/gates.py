@@ -34,6 +34,7 @@ class Policy(RunConfig):
     recall_margin: float = Field(0.01, ge=0)  # fall of the detector's recall, lower bound: 1 percentage point
     times_old_most: float = Field(1.25, gt=0)  # processor time a face, over the old bundle's
     times_reference_most: float = Field(1.1, gt=0)  # and over the reference embedder's
+    times_yunet_most: float = Field(3, gt=0)  # processor time a picture, over the reference detector's
     embedder_megabytes_most: float = Field(9, gt=0)
     detector_megabytes_most: float = Field(9, gt=0)
     bundle_megabytes_most: float = Field(20, gt=0)
@@ -73,7 +74,8 @@ class Gate:
 class Candidate:
     """What was measured of the bundle to be.
 
-    rungs: the forms of both models; milliseconds: processor time a face, as served; sizes: bytes by role, "embedder"
+    rungs: the forms of both models; milliseconds: processor time a face, as served; picture_milliseconds: of our
+    detector and of YuNet, a picture at VGA, as served; sizes: bytes by role, "embedder"
     and "detector"; terms: of each data set and teacher, "commercial" or "research-only"; alike: training photographs
     that look like one of the evaluation's.
     """
@@ -82,6 +84,7 @@ class Candidate:
     verdicts: Sequence[Verdict]
     milliseconds: float
     reference_milliseconds: float | None
+    picture_milliseconds: tuple[float, float] | None  # None: nothing to compare with
     sizes: Mapping[str, int]
     licence: Licence
     terms: Mapping[str, str]
@@ -115,6 +118,7 @@ def judge(candidate: Candidate, incumbent: Incumbent | None, policy: Policy) -> 
         _detection(incumbent, policy),
         _pace_over_old(candidate, incumbent, policy),
         _pace_over_reference(candidate, policy),
+        _pace_over_yunet(candidate, policy),
         *_sizes(candidate, policy),
         _licence(candidate),
         _alike(candidate),
@@ -239,6 +243,11 @@ def _pace_over_reference(candidate: Candidate, policy: Policy) -> Gate:
     return _times_most(
         name, candidate.milliseconds, candidate.reference_milliseconds, policy.times_reference_most
     )
+
+
+def _pace_over_yunet(candidate: Candidate, policy: Policy) -> Gate:
+    ours, theirs = candidate.picture_milliseconds or (math.nan, None)
+    return _times_most("speed: processor time a picture over YuNet's", ours, theirs, policy.times_yunet_most)
 
 
 def _times_most(name: str, ours: float, theirs: float | None, most: float) -> Gate:

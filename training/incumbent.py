@@ -9,7 +9,13 @@ from bundle.manifest import MANIFEST, Licence
 from training.data.identities import Faces
 from training.evaluation.results import Results
 from training.export.graphs import Graphs
-from training.export.measure import measure_incumbent, measure_old_detector, paces, same_detector
+from training.export.measure import (
+    measure_incumbent,
+    measure_old_detector,
+    paces,
+    picture_paces,
+    same_detector,
+)
 from training.export.sessions import served_graph
 from training.gates import Candidate, Incumbent
 from training.order import Order
@@ -40,6 +46,11 @@ def compared(
         verdicts=results.verdicts,
         milliseconds=pace["new"],
         reference_milliseconds=pace.get("reference"),
+        picture_milliseconds=picture_paces(
+            graphs.served_detector.path,
+            graphs.detector_spec,
+            order.data / "reference" / "yunet_n_dynamic.onnx",
+        ),
         sizes={
             "embedder": graphs.embedder.path.stat().st_size,
             "detector": graphs.detector.path.stat().st_size,

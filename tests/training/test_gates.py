@@ -42,6 +42,7 @@ CANDIDATE = Candidate(
     verdicts=[Verdict("LFW accuracy, at least", 0.95, 0.97, True)],
     milliseconds=3.0,
     reference_milliseconds=3.0,
+    picture_milliseconds=(15.0, 6.0),
     sizes={"embedder": 4_000_000, "detector": 4_000_000},
     licence=RESEARCH,
     terms={"faces": "research-only", "lfw": "research-only"},
@@ -60,7 +61,7 @@ def gate(
 def test_a_bundle_that_is_better_in_all_passes_every_gate() -> None:
     judged = judge(CANDIDATE, OLD, POLICY)
     assert [str(of) for of in judged if not of.holds] == []
-    assert len({of.name for of in judged}) == len(judged) == 10
+    assert len({of.name for of in judged}) == len(judged) == 11
     json.dumps([of.row() for of in judged], allow_nan=False)
 
 
@@ -128,6 +129,17 @@ def test_speed_over_the_old_bundle(times: float, holds: bool) -> None:
 def test_speed_over_the_reference(times: float, holds: bool) -> None:
     found = gate("speed: processor time a face over the ref", replace(CANDIDATE, milliseconds=3.0 * times))
     assert found.holds is holds
+
+
+@pytest.mark.parametrize(("times", "holds"), [(3.0, True), (3.01, False)])
+def test_speed_of_the_detector_over_yunet(times: float, holds: bool) -> None:
+    name = "speed: processor time a picture over YuNet"
+    found = gate(name, replace(CANDIDATE, picture_milliseconds=(6.0 * times, 6.0)))
+    assert (found.holds, found.measured) == (holds, pytest.approx(times))
+    alone = replace(CANDIDATE, picture_milliseconds=None)
+    assert "not assessed" in gate(name, alone).reason
+    assert not gate(name, alone).holds
+    assert gate(name, alone, policy=Policy(times_yunet_most=math.inf)).holds
 
 
 def test_a_reference_that_is_not_there_fails_unless_it_is_not_asked_for() -> None:
@@ -237,6 +249,7 @@ def test_an_infinite_limit_switches_a_gate_off_and_it_says_so() -> None:
         recall_margin=math.inf,
         times_old_most=math.inf,
         times_reference_most=math.inf,
+        times_yunet_most=math.inf,
         embedder_megabytes_most=math.inf,
         detector_megabytes_most=math.inf,
     )
@@ -244,7 +257,7 @@ def test_an_infinite_limit_switches_a_gate_off_and_it_says_so() -> None:
     old = replace(OLD, fnmr_difference=Interval(1, 1, 1), recall_difference=Interval(-1, -1, -1))
     judged = judge(poor, old, off)
     assert all(of.holds for of in judged)
-    assert sum("the policy sets no limit" in of.reason for of in judged) == 6
+    assert sum("the policy sets no limit" in of.reason for of in judged) == 7
     json.dumps([of.row() for of in judged], allow_nan=False)
 
 
@@ -252,6 +265,7 @@ def test_the_repository_s_policies_are_valid_and_the_default_one_is_that_of_the_
     assert standing_policy(synthetic=False) == Policy()
     drawn = standing_policy(synthetic=True)
     assert math.isinf(drawn.times_reference_most)
+    assert math.isinf(drawn.times_yunet_most)
     assert math.isinf(drawn.recall_margin)
     assert drawn.bundle_megabytes_most == 20
     assert read_config(Policy, CONFIGS / "synthetic-small" / "gates.toml") == drawn

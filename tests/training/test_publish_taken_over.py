@@ -186,7 +186,7 @@ def test_the_shipped_floors_and_gates_ask_for_what_people_alone_can_show() -> No
     floors = read_config(Floors, PEOPLE_ONLY / "floors.toml")
     policy = read_config(Policy, PEOPLE_ONLY / "gates.toml")
     assert floors == Floors(lfw_least=math.inf, fnmr_ratio_most=math.inf)
-    assert policy == Policy(times_reference_most=math.inf)
+    assert policy == Policy(times_reference_most=math.inf, times_yunet_most=math.inf)
 
 
 def test_a_folder_named_as_detector_reaches_the_order(

@@ -26,6 +26,7 @@ from training.data.likeness import alike
 from training.data.pairs import Pairs
 from training.data.sources import open_pairs
 from training.data.widerface import masks, wider
+from training.data.yunet import YuNet
 from training.embedder.distillation import ReferenceEmbedder, reference_input
 from training.evaluation.bootstrap import Interval
 from training.evaluation.calibration import Models, TooFewPeople, fit_calibration
@@ -39,8 +40,8 @@ from training.export.difference import TooFewPictures, fnmr_differences, recall_
 from training.export.graphs import Graphs
 from training.export.looks import digest_of_files, found_alike, looked
 from training.export.pace import milliseconds
-from training.export.parity import golden_crops
-from training.export.sessions import ServedGraph, cached, embed_once, fingerprint, served_graph
+from training.export.parity import SURE, golden_crops, golden_scenes
+from training.export.sessions import ServedGraph, cached, embed_once, finder, fingerprint, served_graph
 
 OPERATING_FALSE_POSITIVES = 0.1  # a picture, at the score from which the service reports a face
 OVERLAP_PICTURES = 10  # of a training identity that are compared with the evaluation's people
@@ -163,6 +164,17 @@ def paces(graphs: Mapping[str, Path], reference: Path) -> dict[str, float]:
         session = ReferenceEmbedder(reference, threads=1).session
         calls["reference"] = partial(session.run, None, {"input0": reference_input(crop)})
     return milliseconds(calls, rounds=41)
+
+
+def picture_paces(graph: Path, spec: DetectorSpec, yunet: Path) -> tuple[float, float] | None:
+    """Milliseconds of processor time a picture at VGA, one thread each, in one run: of a detector as it is served, and
+    of YuNet; None where that is absent. Both report what they are sure of, as a service would."""
+    if not yunet.is_file():
+        return None
+    canvas = golden_scenes(*spec.canvases[0])[-1]
+    finders = {"ours": finder(ServedGraph(graph), spec, SURE), "YuNet": YuNet(yunet, SURE).detect}
+    taken = milliseconds({name: partial(find, canvas) for name, find in finders.items()})
+    return taken["ours"], taken["YuNet"]
 
 
 def data_terms(data: Path) -> dict[str, str]:
