@@ -29,6 +29,7 @@ from benchmarks.measure import Row, interleaved, table, versions, write_result
 from bundle.decode import Detections
 from bundle.folder import Bundle, open_bundle
 from bundle.preprocess import Picture, letterbox
+from bundle.views import views
 from service.inference.backend import Backend, Model, open_backend
 from training.data.annotations.wider import read_shards
 from training.data.photographs import Photograph
@@ -38,7 +39,7 @@ from training.evaluation.detection import curve
 from training.evaluation.finding import Truth, precisions, tallies
 from training.evaluation.scales import MULTI, NMS_IOU, ORIGINAL, VGA, Find, Scale, seen_at
 from training.export.detection import TOP_K
-from training.export.sessions import LEAST_SCORE, finder
+from training.export.sessions import LEAST_SCORE, finder, session
 
 BACKENDS = ("onnxruntime", "openvino")
 CANVASES = tuple(
@@ -46,6 +47,7 @@ CANVASES = tuple(
     for size in ((384, 288), (512, 384), (640, 480), (768, 576), (1024, 768))
 )
 YUNET = "YuNet"
+ALONE = "graph alone"  # without decoding: what the network costs, both in the same runtime
 YUNET_REPORTS = 0.5  # the score from which it reports a face; hardly a part of its time
 TIMED = 8  # pictures
 QUICK = 40
@@ -55,22 +57,25 @@ Timed = Callable[[], object]
 
 @dataclass(frozen=True)
 class Contender:
-    """A detector on a backend. find: from LEAST_SCORE on, to be judged; report: as it would be used, to be timed.
+    """A detector on a backend. find: from LEAST_SCORE on, to be judged; None where its accuracy is not measured.
+    report: as it would be used, to be timed.
 
-    judged: whether its accuracy is measured; scores: of a canvas, to compare backends by.
+    scores: of a canvas, to compare backends by; against: name and backend of
+    whose time its own is told in multiples.
     """
 
     name: str
     backend: str
     scales: tuple[Scale, ...]
-    find: Find
-    report: Find
-    judged: bool
+    find: Find | None
+    report: Callable[[Picture], object]
     scores: Callable[[Picture], np.ndarray] | None = None
+    against: tuple[str, str] = (YUNET, "opencv")
 
 
 def contenders(bundle: Bundle, yunet: Path, scales: Sequence[Scale]) -> list[Contender]:
-    """Each form on each backend with one view at every scale, and as it is served at VGA; and YuNet.
+    """Each form on each backend with one view at every scale, and as it is served at VGA; and YuNet, in OpenCV, which
+    is how it comes, and its graph alone in ONNX Runtime, which takes less than half of that.
 
     OpenVINO compiles for a shape, so it is not asked about pictures of any size.
     """
@@ -87,7 +92,26 @@ def contenders(bundle: Bundle, yunet: Path, scales: Sequence[Scale]) -> list[Con
                 bundle, file, kind, open_backend(kind, model, 1), tuple(of_kind), judged=not place
             )
     find, report = (YuNet(yunet, score, NMS_IOU, TOP_K).detect for score in (LEAST_SCORE, YUNET_REPORTS))
-    return [*every, Contender(YUNET, "opencv", tuple(scales), find, report, True)]
+    every.append(Contender(YUNET, "opencv", tuple(scales), find, report))
+    beside = session(yunet)
+    name = beside.get_inputs()[0].name
+    return [*every, _alone(YUNET, "onnxruntime", lambda of: beside.run(None, {name: _planes(of)}))]
+
+
+def _alone(name: str, backend: str, run: Callable[[Picture], object]) -> Contender:
+    """A network's time at VGA, without what is made of its answers."""
+    return Contender(
+        f"{name}, {ALONE}",
+        backend,
+        (VGA,),
+        None,
+        run,
+        against=(f"{YUNET}, {ALONE}", "onnxruntime"),
+    )
+
+
+def _planes(canvas: Picture) -> np.ndarray:
+    return canvas.transpose(2, 0, 1)[None].astype(np.float32)
 
 
 def _forms(
@@ -101,12 +125,19 @@ def _forms(
         f"{file}, one view",
         kind,
         scales,
-        of(wide),
+        of(wide) if judged else None,
         of(one_view, spec.min_score),
-        judged,
         lambda canvas: backend.run(canvas[None])[0],
     )
-    yield Contender(f"{file}, as served", kind, (VGA,), of(spec), of(spec, spec.min_score), judged)
+    yield Contender(
+        f"{file}, as served", kind, (VGA,), of(spec) if judged else None, of(spec, spec.min_score)
+    )
+    yield _alone(f"{file}, one view", kind, lambda canvas: backend.run(canvas[None]))
+    yield _alone(
+        f"{file}, as served",
+        kind,
+        lambda canvas: [backend.run(of.pixels[None]) for of in views(canvas, spec)],
+    )
 
 
 def judged(
@@ -115,16 +146,16 @@ def judged(
     """AP and recall of each contender whose accuracy is measured, by its name and scale's."""
     truth: list[Truth] = []
     found: dict[tuple[str, str], list[Detections]] = {}
-    asked = [of for of in every if of.judged]
+    asked = [(of, find) for of in every if (find := of.find)]
     for photograph in tqdm(photographs, desc="finding faces", unit="picture", mininterval=5):
         truth.append(Truth.of(photograph))
-        for of in asked:
-            answers = seen_at(of.find, np.asarray(photograph.pixels), of.scales)
+        for of, find in asked:
+            answers = seen_at(find, np.asarray(photograph.pixels), of.scales)
             for scale, answer in zip(of.scales, answers, strict=True):
                 found.setdefault((of.name, scale.name), []).append(answer)
     return {
         (of.name, scale.name): _accuracy(scale, truth, found[of.name, scale.name], lists)
-        for of in asked
+        for of, _ in asked
         for scale in of.scales
     }
 
@@ -139,7 +170,8 @@ def _accuracy(scale: Scale, truth: Sequence[Truth], found: Sequence[Detections],
 def timed(
     every: Sequence[Contender], pictures: Sequence[Picture], rounds: int
 ) -> dict[tuple[str, str, str], Row]:
-    """By name, backend and scale's name; `times_yunet` by processor time, at the same scale and at VGA."""
+    """By name, backend and scale's name; `times_yunet` by processor time, at the same scale and at VGA; of a network
+    alone over YuNet's alone."""
     calls = {
         (of.name, of.backend, scale.name): _call(of.report, views_of(pictures, scale))
         for of in every
@@ -147,11 +179,12 @@ def timed(
     }
     taken = interleaved({"/".join(key): call for key, call in calls.items()}, rounds, warm_up=len(pictures))
     cpu = {key: float(np.median(taken["/".join(key)].cpu)) for key in calls}
+    against = {(of.name, of.backend): of.against for of in every}
     return {
         key: {name: ms for name, ms in taken["/".join(key)].row().items() if "cpu" in name}
         | {
-            "times_yunet": round(cpu[key] / cpu[YUNET, "opencv", key[2]], 2),
-            "times_yunet_at_vga": round(cpu[key] / cpu[YUNET, "opencv", VGA.name], 2),
+            "times_yunet": round(cpu[key] / cpu[*against[key[:2]], key[2]], 2),
+            "times_yunet_at_vga": round(cpu[key] / cpu[*against[key[:2]], VGA.name], 2),
         }
         for key in calls
     }
@@ -174,13 +207,13 @@ def _call(report: Find, canvases: Sequence[Sequence[Picture]]) -> Timed:
 def agreement(every: Sequence[Contender], pictures: Sequence[Picture]) -> dict[tuple[str, str], float]:
     """By name and backend: how far a score lies at most from that of the form's judged backend, at VGA."""
     canvases = [views[0] for views in views_of(pictures, VGA)]
-    first = {of.name: of for of in every if of.judged and of.scores}
+    first = {of.name: of for of in every if of.find and of.scores}
     return {
         (of.name, of.backend): max(
             float(np.abs(of.scores(canvas) - exact(canvas)).max()) for canvas in canvases
         )
         for of in every
-        if of.scores and not of.judged and (exact := first[of.name].scores)
+        if of.scores and not of.find and (exact := first[of.name].scores)
     }
 
 
@@ -195,7 +228,7 @@ def rows(
         for scale in of.scales:
             row = {"detector": of.name, "backend": of.backend, "scale": scale.name}
             row |= time[of.name, of.backend, scale.name]
-            if of.judged:
+            if of.find:
                 row |= accuracy[of.name, scale.name]
             elif (of.name, of.backend) in apart:
                 row["scores_differ_most"] = float(f"{apart[of.name, of.backend]:.2g}")
@@ -240,7 +273,8 @@ def main() -> None:
         "How accurate is the detector for the time that it takes, beside YuNet in the same run? (one thread; "
         "times_yunet: processor time over YuNet's at the same scale, and over YuNet's at VGA; AP: WIDER's own "
         "evaluation on the subset of its validation set, at that scale; recall: faces of 40 pixels and more as seen, "
-        "at one false positive a picture; as served: with the small copy of each canvas)",
+        "at one false positive a picture; as served: with the small copy of each canvas; graph alone: "
+        "the network without decoding, over YuNet's alone in ONNX Runtime, for OpenCV takes much longer)",
         found,
         bundle=bundle.manifest.model_id,
         libraries=versions(*filter(find_spec, BACKENDS), "opencv-python-headless", "numpy"),

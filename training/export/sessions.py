@@ -21,15 +21,20 @@ from training.evaluation.finding import Find
 LEAST_SCORE = 0.02  # of a detection kept while measuring: nearly the whole curve
 
 
+def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Any graph on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class ServedGraph:
     """An exported graph: `image` uint8 [n, h, w, 3] RGB in, its outputs out."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         self.path = path
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = session(path, threads)
 
     def run(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """image: uint8 [n, h, w, 3] RGB. Returns the outputs in the graph's order."""

@@ -148,16 +148,20 @@ def test_the_reference_runs_beside_where_it_is_present(tiny, tmp_path: Path, mon
     assert {(of.shape, of.dtype.name) for of in given} == {((1, 3, 112, 112), "float32")}
 
 
-def test_yunet_runs_beside_where_it_is_present(detector, tmp_path: Path, monkeypatch) -> None:
-    seen = []
-    monkeypatch.setattr(measure, "YuNet", lambda path, score: SimpleNamespace(detect=seen.append))
+def test_yunet_s_graph_runs_beside_where_it_is_present(detector, tmp_path: Path, monkeypatch) -> None:
+    given = []
+    beside = SimpleNamespace(
+        get_inputs=lambda: [SimpleNamespace(name="input")],
+        run=lambda names, feed: given.append(feed["input"]),
+    )
+    monkeypatch.setattr(measure, "session", lambda path: beside)
     graph, spec = detector.graph, DetectorSpec()
     assert picture_paces(graph.path, spec, tmp_path / "absent.onnx") is None
     (tmp_path / "yunet.onnx").touch()
     taken = picture_paces(graph.path, spec, tmp_path / "yunet.onnx")
     assert taken is not None
     assert taken[0] > taken[1] >= 0
-    assert {of.shape for of in seen} == {(480, 640, 3)}
+    assert {(of.shape, of.dtype.name) for of in given} == {((1, 3, 480, 640), "float32")}
 
 
 def test_only_sets_that_were_drawn_or_say_so_may_be_used_commercially(drawn_sets, tmp_path: Path) -> None:
