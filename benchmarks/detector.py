@@ -57,11 +57,10 @@ Timed = Callable[[], object]
 
 @dataclass(frozen=True)
 class Contender:
-    """A detector on a backend. find: from LEAST_SCORE on, to be judged; None where its accuracy is not measured.
-    report: as it would be used, to be timed.
+    """A detector on a backend.
 
-    scores: of a canvas, to compare backends by; against: name and backend of
-    whose time its own is told in multiples.
+    find: from LEAST_SCORE on, to be judged; None where its accuracy is not measured; report: as it would be used, to be
+    timed; scores: of a canvas, to compare backends by; against: name and backend whose time its own is a multiple of.
     """
 
     name: str

@@ -59,9 +59,16 @@ def picture() -> npt.NDArray[np.uint8]:
 
 
 def sentinel(run: Run) -> Sentinel:
-    """The sentinel of the embedder behind `run`. Raises WrongAnswer for one that cannot tell red from blue."""
+    """The sentinel of the embedder behind `run`.
+
+    Raises WrongAnswer for one that cannot tell red from blue, or a picture from nothing.
+    """
     expected, swapped = _answer(run, picture()), _answer(run, _swapped())
     alike = _cosine(expected, swapped)
+    if _cosine(expected, _answer(run, np.zeros_like(picture()))) > BLIND:
+        raise WrongAnswer(
+            "the embedder answers the test picture and a black one alike: it was hardly trained, or it collapsed"
+        )
     if alike > BLIND:
         raise WrongAnswer(
             f"swapped channels change nothing (cosine {alike:.6f}): the embedder is blind to colour"

@@ -74,6 +74,14 @@ def test_an_embedder_that_does_not_see_colour_cannot_have_a_sentinel() -> None:
         sentinel(grey)
 
 
+def test_an_embedder_that_answers_everything_alike_is_told_from_one_that_is_blind_to_colour() -> None:
+    def collapsed(crops: npt.NDArray[np.uint8]) -> Floats:
+        return np.tile(np.linspace(-1, 1, 16), (len(crops), 1))
+
+    with pytest.raises(WrongAnswer, match="hardly trained, or it collapsed"):
+        sentinel(collapsed)
+
+
 def test_where_a_swap_moves_little_more_is_asked_of_every_answer() -> None:
     """An embedder that hardly looks at colour: the answer to the swapped picture is nearer than LEAST."""
     run, grey = embedder(), np.random.default_rng(2).normal(size=16)
