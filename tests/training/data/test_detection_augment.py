@@ -19,6 +19,7 @@ from training.data.detection_augment import (
     mosaic,
     pyramid,
     recolour,
+    window,
 )
 from training.data.photographs import Photograph
 
@@ -304,3 +305,72 @@ def test_hiding_happens_as_often_as_asked() -> None:
         not np.array_equal(of.pixels, other.pixels) for of, other in zip(crops(0.4), plain, strict=True)
     ]
     assert 15 < sum(hidden) < 50
+
+
+def standing(ignored: bool, width: int, height: int) -> Photograph:
+    """Light all over, with a face of half its height that everything can be measured by."""
+    low = np.array([0.2 * width, 0.2 * height])
+    box = np.concatenate([low, low + 0.5 * height])
+    eyes = np.array([(0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.35, 0.8), (0.65, 0.8)])
+    points = low + eyes * 0.5 * height
+    pixels = np.full((height, width, 3), 200, np.uint8)
+    boxes, marks = np.float32(box)[None], np.float32(points)[None]
+    return Photograph("x", pixels, 1.0, boxes, np.array([ignored]), marks)
+
+
+@pytest.mark.parametrize(
+    "ignored", [False, True]
+)  # of an ignored face alone there are windows of scenes alone
+@pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400)])
+def test_windows_zoom_out_as_often_and_as_far_as_said(ignored: bool, width: int, height: int) -> None:
+    one, rng = standing(ignored, width, height), np.random.default_rng(0)
+    windows = np.array([window(one, 320, rng) for _ in range(1000)])
+    wide = windows[windows[:, 2] > 400]  # more than the longer side: all is smaller than in the picture
+    share = len(wide) / len(windows)
+    # Of scenes 0.3; of faces those below the height at which the window is as wide as the picture.
+    tall = np.log(0.5 * height * 320 / 400 / 14) / np.log(0.95 * 320 / 14)
+    assert share == pytest.approx(0.3 if ignored else 0.15 + tall / 2, abs=0.05)
+    assert wide[:, 2].max() <= 1.6 * 400
+    assert wide[:, 2].max() > 1.5 * 400
+    if ignored:
+        low, high = wide[:, :2] - wide[:, 2:] / 2, wide[:, :2] + wide[:, 2:] / 2
+        assert (low <= 1e-6).all()  # the whole picture is in it
+        assert (high >= np.array([width, height]) - 1e-6).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.sampled_from([(400, 300), (300, 400), (320, 320)]))
+def test_zoomed_out_all_is_smaller_and_whole_and_black_around(seed: int, size: tuple[int, int]) -> None:
+    width, height = size
+    one, rng = standing(True, width, height), np.random.default_rng(seed)
+    squares = (window(one, 320, rng) for _ in range(100))
+    square = next(of for of in squares if of[2] > max(size))
+    x, y, extent = square
+    crop = cut(one, pyramid(one.pixels), square, 320)
+    share = 320 / extent
+    assert share < 320 / max(size)
+    moved = np.array([x, y]) - extent / 320 * 159.5
+    np.testing.assert_allclose(crop.boxes, (one.boxes - np.tile(moved, 2)) * share, atol=1e-3)
+    np.testing.assert_allclose(crop.landmarks, (one.landmarks - moved) * share, atol=1e-3)
+    assert ((crop.boxes >= -0.5) & (crop.boxes <= 319.5)).all()
+    left, top = (-0.5 - moved) * share
+    right, bottom = (np.array(size) - 0.5 - moved) * share
+    ys, xs = np.mgrid[:320, :320]
+    inside = (xs > left + 1) & (xs < right - 1) & (ys > top + 1) & (ys < bottom - 1)
+    outside = (xs < left - 1) | (xs > right + 1) | (ys < top - 1) | (ys > bottom + 1)
+    assert outside.any()
+    assert (crop.pixels[inside] == 200).all()
+    assert (crop.pixels[outside] == 0).all()
+
+
+def test_crops_are_zoomed_out_in_a_share_of_all() -> None:
+    """As the training takes them: colour may lift the black, all of it alike."""
+    one = standing(True, 400, 300)
+    levels = pyramid(one.pixels)
+    crops = [augment(one, levels, 96, np.random.default_rng(seed)) for seed in range(200)]
+    tall = np.array([of.boxes[0, 3] - of.boxes[0, 1] for of in crops if len(of.boxes)])
+    corners = [of.pixels[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int) for of in crops]
+    smaller = (tall < 150 * 96 / 400 - 0.1).sum() / len(crops)
+    assert smaller == pytest.approx(0.3, abs=0.08)
+    dark = np.mean([of.min() < of.max() - 20 for of in corners])
+    assert dark > 0.2

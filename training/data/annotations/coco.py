@@ -27,7 +27,7 @@ def read_coco(file: Path, pictures: Path | None = None, faces: Sequence[str] | N
     tell which category is a face.
     """
     try:
-        of = json.loads(file.read_text())
+        of = json.loads(file.read_text("utf-8-sig"))
         images = {one["id"]: one for one in of["images"]}
         annotations = list(of["annotations"])
         names = {one["id"]: str(one["name"]) for one in of.get("categories", ())}
@@ -109,9 +109,12 @@ def write_coco(file: Path, photographs: Iterable[Photograph], info: Mapping[str,
 
 
 def _written(box: Any, ignored: bool, points: Any) -> dict[str, Any]:
-    # From the picture's edge, where ours count from the first pixel's centre.
-    left, top = (box[:2] + 0.5).tolist()
-    width, height = (box[2:] - box[:2]).tolist()
+    edges = box + 0.5  # from the picture's, where ours count from the first pixel's centre
+    if ((edges >= 0) & (edges <= 1)).all() and (edges % 1 != 0).any():
+        edges = np.array(
+            [0.0, 0, 1, 1]
+        )  # a part of the first pixel would be read as fractions of the picture
+    left, top, width, height = np.concatenate([edges[:2], edges[2:] - edges[:2]]).tolist()
     known = bool(np.isfinite(points).all())
     keypoints = [number for x, y in points.tolist() for number in (x, y, 2)] if known else [0] * 15
     return {

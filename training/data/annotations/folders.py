@@ -45,23 +45,40 @@ def listed(
     pictures: Path | None,
     findings: Sequence[Finding] = (),
 ) -> Annotations:
-    """The set of a file that lists its pictures by name, which lie below `pictures`, or near the file where None."""
+    """The set of a file that lists its pictures by name, which lie below `pictures`, or near the file where None.
+
+    Pictures are called by where they lie below that folder, those that lie elsewhere as in the list.
+    """
     every = list(named)
     folder = _folder(source, [of.name for of in every], pictures)
-    entries: dict[Path, Entry] = {}
+    root = folder.resolve()
+    entries: dict[Path, Entry] = {}  # by the one path of a picture, however it is called
     over = list(findings)
     for of in every:
         picture = _picture(folder, of.name)
         if picture is None:
             over += [*of.findings, Finding("no_picture", of.where, f"{of.name} is not in {folder}")]
-        elif picture in entries:
+        elif (whole := _whole(picture)) in entries:
             over.append(Finding("named_twice", of.where, of.name))
         else:
+            away = _away(of.name)
+            below = whole.relative_to(root) if away and whole.is_relative_to(root) else None
+            name = str(below or (picture if PurePath(of.name).is_absolute() else picture.relative_to(folder)))
             place = (picture, 0, -1)
-            name = str(picture.relative_to(folder))
-            entries[picture] = entry(name, place, of.rows, size=of.size, findings=of.findings)
-    over += _unannotated(folder, entries.keys(), "is not in the list")
+            entries[whole] = entry(name, place, of.rows, size=of.size, findings=of.findings)
+    if any(of.is_relative_to(root) for of in entries):  # else it is not the pictures' folder
+        over += _unannotated(folder, entries.keys(), "is not in the list")
     return Annotations(form, source, tuple(entries.values()), tuple(over))
+
+
+def _away(name: str) -> bool:
+    """Whether it may lie outside the folder that it counts from."""
+    of = PurePath(name)
+    return of.is_absolute() or ".." in of.parts
+
+
+def _whole(file: Path) -> Path:
+    return file.parent.resolve() / file.name
 
 
 def _folder(source: Path, names: Sequence[str], given: Path | None) -> Path:
@@ -69,12 +86,16 @@ def _folder(source: Path, names: Sequence[str], given: Path | None) -> Path:
     near = [source.parent, source.parent.parent]
     guesses = chain.from_iterable((of, of / "images", *sorted(of.glob("WIDER_*/images"))) for of in near)
     likely = [given] if given else list(guesses)
+    relative = [name for name in names if not PurePath(name).is_absolute()]
     for folder in likely:
-        if any(_picture(folder, name) for name in names):
+        if any(_picture(folder, name) for name in relative):
             return folder
-    where = ", ".join(map(str, likely))
+    absolute = [name for name in names if PurePath(name).is_absolute()]
+    if any(_picture(likely[0], name) for name in absolute):
+        return likely[0]
+    where, such = ", ".join(map(str, likely)), f" or at its place, such as {absolute[0]}" if absolute else ""
     raise BadData(
-        f"{source}: none of its {len(names)} pictures is in {where}; name their folder (--pictures)"
+        f"{source}: none of its {len(names)} pictures is in {where}{such}; name their folder (--pictures)"
     )
 
 
@@ -87,7 +108,7 @@ def _picture(folder: Path, name: str) -> Path | None:
 
 def _unannotated(folder: Path, used: Set[Path], why: str) -> Iterator[Finding]:
     for file in files_below(folder, SUFFIXES):
-        if file not in used:
+        if _whole(file) not in used:
             yield Finding("no_annotation", str(file), why)
 
 

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.config import REPOSITORY
-from training.data.annotations.coco import write_coco
 from training.data.annotations.entries import Annotations
 from training.data.annotations.intake import photographs
 from training.data.annotations.sources import SUPPORTED, open_annotations
-from training.data.annotations.terms import terms_of
-from training.data.pictures import BadData
+from training.data.annotations.writing import write
 from training.data.teacher_landmarks import AGREEMENT_IOU, Detect, completed, yunet
 
 if TYPE_CHECKING:
@@ -31,15 +29,8 @@ def mark(of: Annotations, detect: Detect, named: str, to: Path) -> Path:
     named: the detector. Raises BadData for a set whose pictures lie in tar shards, which no list can name, and where
     too many pictures are unusable.
     """
-    packed = next((one for one in of.entries if one.place[2] >= 0), None)
-    if packed is not None:
-        raise BadData(f"{of.source}: {packed.name} lies in {packed.place[0].name}; unpack the set first")
     by = [*filter(None, [of.points]), f"{named} where it agrees (IoU {AGREEMENT_IOU:g})"]
-    info = {"points": "; ".join(by), "terms": terms_of(of.source)}
-    to.parent.mkdir(parents=True, exist_ok=True)
-    write_coco(to, completed(photographs(of), detect), info)
-    file, name = of.entries[0].place[0], Path(of.entries[0].name)
-    return file.parents[len(name.parts) - 1]
+    return write(of, to, completed(photographs(of), detect), "; ".join(by)).folder
 
 
 def add_marking(verbs: Verbs, bundle_finder: Finder) -> None:

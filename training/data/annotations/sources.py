@@ -87,7 +87,8 @@ def _of_file(file: Path) -> Read:
         case ".json":
             return read_coco
         case ".txt":
-            first = next((line for line in file.read_text(errors="replace").splitlines() if line.strip()), "")
+            lines = file.read_text("utf-8-sig", errors="replace").splitlines()
+            first = next((line for line in lines if line.strip()), "")
             if first.startswith("#"):
                 return lambda list_, pictures, faces: read_retinaface(list_, pictures)
             if first.strip().lower().endswith(SUFFIXES):

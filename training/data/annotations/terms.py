@@ -20,7 +20,7 @@ def terms_of(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     for where in (folder, folder.parent):
         for file in sorted(of for of in where.glob("*") if of.name.lower() in _NAMES and of.is_file()):
-            if told := _line(file.read_text(errors="replace")):
+            if told := _line(file.read_text("utf-8-sig", errors="replace")):
                 return told
     lists = [
         of for of in (path, folder / "annotations.json") if of.suffix.lower() == ".json" and of.is_file()
@@ -31,7 +31,7 @@ def terms_of(path: Path) -> str:
 def _field(file: Path) -> Any:
     """`terms` of a JSON file's outermost object, or of COCO's `info`."""
     try:
-        of = json.loads(file.read_text(errors="replace"))
+        of = json.loads(file.read_text("utf-8-sig", errors="replace"))
     except ValueError:
         return None  # its reader says what is wrong with it
     if not isinstance(of, dict):

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from training.data.annotations.entries import Annotations, Entry, Finding, Place, Row, entry
 from training.data.annotations.folders import Named, listed
+from training.data.annotations.mat import load
 from training.data.pictures import SUFFIXES, BadData, members
 
 INVALID = 7  # of x y w h blur expression illumination invalid occlusion pose
@@ -46,7 +45,7 @@ Block = tuple[
 def _blocks(file: Path, name_of: Any) -> tuple[list[Block], list[Finding]]:
     blocks: list[Block] = []
     findings = []
-    for number, text in enumerate(file.read_text(errors="replace").splitlines(), 1):
+    for number, text in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
         where, line = f"{file}:{number}", text.strip()
         if name := name_of(line):
             blocks.append((name, where, []))
@@ -101,14 +100,15 @@ def _row(where: str, values: Iterable[float], ignored: bool = False, landmarks: 
 
 def read_mat(file: Path, pictures: Path | None = None) -> Annotations:
     """`wider_face_train.mat`, `wider_face_val.mat`: events, pictures without suffix, boxes and flags in cells."""
+    lists = load(file, ("event_list", "file_list", "face_bbx_list", "invalid_label_list"))
     try:
-        lists: Any = loadmat(str(file))
         events, files, boxes = (lists[of][:, 0] for of in ("event_list", "file_list", "face_bbx_list"))
         invalid = lists["invalid_label_list"][:, 0] if "invalid_label_list" in lists else [None] * len(events)
         named = list(_cells(file, events, files, boxes, invalid))
-    except (MatReadError, ValueError, LookupError, TypeError, NotImplementedError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise BadData(
-            f"{file}: not the list of WIDER FACE's pictures and boxes ({type(error).__name__}: {error})"
+            f"{file}: not the list of WIDER FACE's pictures and boxes ({type(error).__name__}: {error}); copy it "
+            "again, or name the text of the same list"
         ) from error
     return listed(file, "WIDER FACE .mat", named, pictures)
 
@@ -116,7 +116,9 @@ def read_mat(file: Path, pictures: Path | None = None) -> Annotations:
 def _cells(file: Path, events: Any, files: Any, boxes: Any, invalid: Any) -> Iterator[Named]:
     for event, names, rows_of, flags_of in zip(events, files, boxes, invalid, strict=True):
         for index, name in enumerate(names[:, 0]):
-            picture = f"{event.item()}/{name.item()}"
+            if not (isinstance(event, str) and isinstance(name, str)):
+                raise TypeError("a picture's name is no text")
+            picture = f"{event}/{name}"
             values = np.asarray(rows_of[index, 0], np.float64)
             flags = np.zeros(len(values)) if flags_of is None else np.ravel(flags_of[index, 0])
             where = f"{file}: {picture}"
@@ -166,7 +168,7 @@ def _members(root: Path) -> tuple[dict[Any, Place], list[Finding]]:
 
 def _notes(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        notes = json.loads(file.read_text())
+        notes = json.loads(file.read_text("utf-8-sig"))
     except ValueError as error:
         raise BadData(f"{file}: not JSON ({error})") from error
     if isinstance(notes, dict) and isinstance(notes.get("terms"), str):

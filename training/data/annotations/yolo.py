@@ -44,7 +44,7 @@ def read_yolo(root: Path, pictures: Path | None = None, faces: Sequence[str] | N
 
 def _lines(file: Path) -> tuple[list[tuple[str, Row]], list[Finding]]:
     rows, findings = [], []
-    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         where = f"{file}:{number}"
@@ -71,7 +71,7 @@ def is_yolo(root: Path) -> bool:
     """Whether some text file below `root` begins as a label does, or is empty beside others."""
     for file in root.rglob("*.txt"):
         if file.name not in BESIDES:
-            with file.open(errors="replace") as opened:
+            with file.open(encoding="utf-8-sig", errors="replace") as opened:
                 first = opened.readline().split()
             try:
                 return not first or len(list(map(float, first))) in _LENGTHS

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import loadmat, savemat
 
 from tests.training.data.annotations import drawn_set
 from tests.training.data.annotations.drawn_set import (
@@ -24,10 +25,12 @@ from tests.training.data.annotations.drawn_set import (
     retinaface,
     shards,
     voc,
+    wider_mat,
     wider_text,
     yolo,
 )
 from training.data.annotations.sources import open_annotations, open_photographs
+from training.data.annotations.terms import terms_of
 from training.data.pictures import BadData
 
 ONE = "0--Door/one.png"
@@ -192,3 +195,67 @@ def test_any_damage_to_a_text_is_read_or_refused(
         is_read_or_refused(path)
     finally:
         file.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """WIDER's .mat, by whether it is compressed."""
+    root = tmp_path_factory.mktemp("lists")
+    file = wider_mat(root)
+    small = file.with_name("compressed.mat")
+    savemat(
+        small, {key: of for key, of in loadmat(file).items() if key.endswith("_list")}, do_compression=True
+    )
+    return {False: file, True: small}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    compressed=st.booleans(),
+    at=st.floats(0, 1),
+    damage=st.none() | st.binary(max_size=8),
+    removed=st.integers(0, 40),
+)
+def test_any_damage_to_a_mat_is_read_or_refused_by_its_name(
+    lists: dict[bool, Path], compressed: bool, at: float, damage: bytes | None, removed: int
+) -> None:
+    file = lists[compressed]
+    whole = file.read_bytes()
+    start = round(at * len(whole))
+    # Cut off, replaced in its place, or with bytes that are missing or too many.
+    after = whole[start + (removed if removed % 2 else len(damage)) :] if damage is not None else b""
+    file.write_bytes(whole[:start] + (damage or b"") + after)
+    try:
+        is_read_or_refused(file)
+    finally:
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_cut_off_mat_says_what_to_do(lists: dict[bool, Path], tmp_path: Path, compressed: bool) -> None:
+    file = tmp_path / "wider_face_train.mat"
+    file.write_bytes(lists[compressed].read_bytes()[:-20])
+    with pytest.raises(
+        BadData, match=r"wider_face_train\.mat: cannot be read \(.*\); copy it again, or save it"
+    ):
+        open_annotations(file)
+
+
+MARK = b"\xef\xbb\xbf"  # what some programs begin a text with
+
+
+@pytest.mark.parametrize("form", [of for of in FORMATS if of != "WIDER FACE .mat"])
+def test_a_byte_order_mark_at_the_start_of_any_text_changes_nothing(tmp_path: Path, form: str) -> None:
+    path = FORMATS[form](tmp_path)
+    before = open_annotations(path)
+    for file in tmp_path.rglob("*"):
+        if file.suffix in (".txt", ".xml", ".json"):
+            file.write_bytes(MARK + file.read_bytes())
+    (tmp_path / "TERMS").write_bytes(MARK + b"ask first")
+    of = open_annotations(path)
+    assert (of.form, of.findings) == (before.form, before.findings)
+    for one, other in zip(of.entries, before.entries, strict=True):
+        assert (one.name, one.where, one.findings) == (other.name, other.where, other.findings)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.landmarks, other.landmarks)
+    assert terms_of(path) == "ask first"
