@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -18,9 +19,26 @@ class BadConfig(Exception):
 
 
 class RunConfig(BaseModel):
-    """What every run's configuration shares: unknown keys are refused, values do not change."""
+    """What every run's configuration shares: unknown keys are refused, values do not change, numbers are finite and no
+    booleans. A policy in which `inf` switches a limit off says `allow_inf_nan=True`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _booleans_where_they_are_expected(cls, values: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
+            kind = field.annotation
+            nested = isinstance(kind, type) and issubclass(kind, BaseModel)  # which looks at its own fields
+            if kind is not bool and not nested and _holds_boolean(values.get(name)):
+                raise ValueError(f"{name} takes neither true nor false")  # pydantic would read 1 and 0
+        return values
+
+
+def _holds_boolean(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    return isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(map(_holds_boolean, value)))
 
 
 Config = TypeVar("Config", bound=RunConfig)

@@ -6,9 +6,7 @@ Detector and embedders run here as the service runs them; what is done with thei
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +28,12 @@ from training.data.likeness import difference_hash
 from training.data.mtcnn import MTCNN, weights
 from training.data.overlap import Overlap, People, overlap, people_of, usual
 from training.data.pairs import Pairs
-from training.data.pictures import BadData, EncodedPictures
+from training.data.pictures import BadData, digest_of_pictures
 from training.data.proposals import apply_proposals, write_proposals
 from training.data.raw_photographs import Picture
 from training.data.sources import open_faces, open_pairs
 from training.embedder.distillation import ReferenceEmbedder
-from training.export.sessions import ServedGraph, cached, finder, fingerprint
+from training.export.sessions import ServedGraph, cached, finder
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -157,17 +155,7 @@ def _people(of: Faces | Pairs, embedder: Embedder, cache: Path, name: str) -> Pe
 
 def _embedded(of: Faces | Pairs, embedder: Embedder, cache: Path, name: str) -> Floats:
     crops = of.crops() if isinstance(of, Faces) else of.crops
-    return embedder.once(crops, _key(crops), cache, f"embedding {name}")
-
-
-def _key(crops: np.ndarray) -> str:
-    """16 hexadecimal digits that change with the pictures, without decoding those that lie in files."""
-    if not isinstance(crops, EncodedPictures):
-        return fingerprint(crops)
-    digest = hashlib.sha256(crops.place.tobytes())
-    for path in crops.files.tolist():
-        digest.update(digest_of(Path(os.fsdecode(path))).encode())
-    return digest.hexdigest()[:16]
+    return embedder.once(crops, digest_of_pictures(crops)[:16], cache, f"embedding {name}")
 
 
 def _input_of(path: Path) -> str:

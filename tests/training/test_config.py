@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, Self
 
@@ -9,6 +10,8 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from training.config import BadConfig, RunConfig, read_config, wrong_values
+from training.evaluation.floors import Floors
+from training.gates import Policy
 from training.loop.tracking import write_evidence
 
 
@@ -27,6 +30,9 @@ class Outer(RunConfig):
     inner: Inner = Inner()
     kind: Literal["a", "b"] = "a"
     count: int = 1
+    shares: tuple[float, ...] = ()
+    options: dict[str, float | str] = Field({})
+    loud: bool = False
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -47,6 +53,13 @@ class Outer(RunConfig):
             "kind = 'c'\ninner = { mid = 1 }",
             "inner.mid: there is no such key; kind: Input should be 'a' or 'b'",
         ),
+        ("inner = { high = inf }", "inner.high: Input should be a finite number"),
+        ("inner = { high = nan }", "inner.high: Input should be a finite number"),
+        ("shares = [0.5, -inf]", "shares.1: Input should be a finite number"),
+        ("count = true", "count takes neither true nor false"),
+        ("inner = { low = false }", "inner: low takes neither true nor false"),
+        ("shares = [0.5, true]", "shares takes neither true nor false"),
+        ("options = { margin = true }", "options takes neither true nor false"),
     ],
 )
 def test_every_wrong_value_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:
@@ -69,6 +82,23 @@ def test_a_value_refused_in_code_reads_alike() -> None:
     with pytest.raises(ValidationError) as raised:
         Outer(count=2)
     assert wrong_values(raised.value) == "count has to be odd: 3, say"
+
+
+def test_a_boolean_is_read_where_one_is_expected(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("loud = true\ninner = { low = 0 }")
+    assert read_config(Outer, file) == Outer(loud=True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit"), [(Policy, "times_old_most"), (Floors, "lfw_least"), (Floors, "fnmr_ratio_most")]
+)
+def test_infinity_switches_a_policy_s_limit_off_and_no_number_at_all_does_not(
+    policy: type[RunConfig], limit: str
+) -> None:
+    assert getattr(policy.model_validate({limit: math.inf}), limit) == math.inf
+    with pytest.raises(ValidationError):
+        policy.model_validate({limit: math.nan})
 
 
 def test_what_a_run_left_is_read_as_the_configuration_that_it_had(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A picture is whole or refused: what a truncated file still shows is never traine
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ TEMPLATE_SIDE = 112
 BORDER = 4  # pixels around the 112 × 112 template, room for jitter
 SIDE = TEMPLATE_SIDE + 2 * BORDER
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_HASHED = 1024  # pictures at a time: those of a view are copied first, 38 MB of them
 PLACE = np.dtype([("file", np.int32), ("offset", np.int64), ("length", np.int64)])
 
 
@@ -125,6 +127,21 @@ def encoded_pictures(
     """places: (number in `files`, offset, length in bytes) of each picture."""
     paths = np.array([os.fsencode(file) for file in files], np.bytes_)
     return EncodedPictures(paths, np.array(places, PLACE), unwrap)
+
+
+def digest_of_pictures(pictures: np.ndarray) -> str:
+    """64 hexadecimal digits that change with any picture. Those that lie in files are not decoded: what counts is which
+    bytes of which files they are, and all that is in these files."""
+    digest = hashlib.sha256()
+    if isinstance(pictures, EncodedPictures):
+        digest.update(pictures.place.tobytes())
+        for path in pictures.files.tolist():
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").hexdigest().encode())
+    else:
+        for start in range(0, len(pictures), _HASHED):
+            digest.update(np.ascontiguousarray(pictures[start : start + _HASHED]).data)
+    return digest.hexdigest()
 
 
 def read_bytes(file: str | Path, offset: int, length: int) -> bytes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from training.config import BadConfig, RunConfig
 from training.data.augment import Augmentation
 from training.embedder.backbones import BACKBONES
-from training.embedder.margins import margin
+from training.embedder.margins import MARGINS, margin
 from training.loop.optimiser import Optimiser
 from training.loop.schedule import Schedule
 
@@ -17,14 +18,14 @@ HINTED = ("mobilefacenet", "mobilefacenet_quick")  # backbones whose blocks are 
 
 
 class HeadLoss(RunConfig):
-    """Margin softmax over the identities; `options` are those of the margin (see margins.py), whose own defaults hold
-    for what is not named."""
+    """Margin softmax over the identities; `options` are those of the margin (see margins.py), all of them: the margin's
+    own defaults join what is named, so that a run records what it computed with."""
 
     name: str = "arcface"
     weight: float = Field(0.5, ge=0)
     options: dict[str, float | str] = Field(
-        {"scale": 32.0, "margin": 0.3}
-    )  # of arcface; of another head none
+        {"scale": 32.0, "margin": 0.3}, validate_default=True
+    )  # of arcface; another head begins with its own defaults
     ramp_steps: int = Field(0, ge=0)  # over which the margin grows from 0
     sample_rate: float = Field(1.0, gt=0, le=1)  # of the classes in a step; below 1 it is Partial FC
     least_similarity: float = Field(
@@ -37,6 +38,13 @@ class HeadLoss(RunConfig):
         if isinstance(given, dict) and given.get("name", "arcface") != "arcface":
             return {"options": {}, **given}
         return given
+
+    @field_validator("options")
+    @classmethod
+    def _all_of_them(cls, named: dict[str, float | str], info: ValidationInfo) -> dict[str, float | str]:
+        chosen = MARGINS.get(info.data.get("name", ""))
+        taken = inspect.signature(chosen).parameters if chosen else {}
+        return {name: of.default for name, of in taken.items()} | named
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

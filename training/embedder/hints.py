@@ -84,10 +84,12 @@ class Ways:
             return distance(outputs, features, scale), embedding
 
         def compiled(way: Callable[..., Any]) -> Callable[..., Any]:
-            return torch.compile(way) if config.compile else way
+            # a kernel for each size of a micro-batch, two at most: else it hangs on the sizes before which kernel a
+            # size is given, and a resumed run differs in the last bits
+            return torch.compile(way, dynamic=False) if config.compile else way
 
         if config.compile:
-            _find_compiler()
+            find_compiler()
         self._hints, self._steps = hints, config.distillation
         self._alone, self._forced, self._followed = (
             compiled(model),
@@ -129,7 +131,8 @@ def _embed(model: Any, x: Tensor) -> Tensor:
         return model.norm(x.float())
 
 
-def _find_compiler() -> None:
+def find_compiler() -> None:
+    """Raises BadConfig where torch.compile would not find a C++ compiler."""
     compiler = (os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")).split()[0]
     if shutil.which(compiler) is None:
         raise BadConfig(

@@ -27,7 +27,8 @@ class TripletSemiHard(nn.Module):
     Every ordered genuine pair (a, p) meets one impostor n: the nearest that is farther from a than p is. It is
     semi-hard, and costs d(a, p) − d(a, n) + margin, where it lies within the margin; else it costs nothing. Where no
     impostor is farther than p, the farthest is taken, the least hard one: no chance is involved. The loss is the mean
-    over all genuine pairs. A network that maps all faces to one vector has a loss of exactly `margin`: see `collapsed`.
+    over all genuine pairs. A network that maps all faces to one vector has a loss of exactly `margin`: see
+    training.loop.diagnosis.
     """
 
     def __init__(self, margin: float = 0.2) -> None:
@@ -49,10 +50,6 @@ class TripletSemiHard(nn.Module):
         chosen = torch.where(farther.isfinite(), farther, farthest)
         cost = (distance - chosen + self.margin)[genuine].relu()
         return Triplets(cost.mean(), (cost.detach() > 0).to(cost.dtype).mean())
-
-    def collapsed(self, loss: float) -> bool:
-        """Whether this loss is the margin to three decimals; for many steps in a row, that is a collapse."""
-        return abs(loss - self.margin) < 5e-4
 
 
 def _pairs(embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -304,28 +304,3 @@ def _touched(optimiser: torch.optim.Optimizer) -> Any:
                 yield group, weight, gradient.indices()[0], gradient.values()
             else:
                 yield group, weight, slice(None), weight.grad
-
-
-def memory(
-    identities: int,
-    dimension: int,
-    batch: int,
-    sample_rate: float = 1.0,
-    world_size: int = 1,
-    moments: int = 1,
-) -> dict[str, int]:
-    """Bytes that the head takes on the fullest rank, float32, and their `total`.
-
-    batch: faces per rank; moments: arrays that the optimiser keeps (1: SGD with momentum, 2: AdamW). `logits` is the
-    one array of all ranks' faces × sampled classes; `rows` are a step's unit centres and, where sampled, a copy.
-    """
-    classes = -(-identities // world_size)
-    sampled = min(classes, max(int(sample_rate * classes), min(batch * world_size, classes)))
-    parts = {
-        "weights": classes * dimension * 4,
-        "gradient": sampled * dimension * 4,
-        "moments": moments * classes * dimension * 4,
-        "logits": batch * world_size * sampled * 4,
-        "rows": (1 if sample_rate == 1 else 2) * sampled * dimension * 4,
-    }
-    return parts | {"total": sum(parts.values())}

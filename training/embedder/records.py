@@ -11,7 +11,7 @@ from bundle.folder import digest_of
 from training.data.annotations.terms import terms_of
 from training.data.identities import Faces
 from training.embedder.distillation import Teacher
-from training.loop.records import FaceRecord, LearntFrom, TeacherRecord
+from training.loop.records import NOT_RECORDED, FaceRecord, LearntFrom, TeacherRecord, united
 
 REFERENCE = (
     "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507"  # foamliu/MobileFaceNet, of MS1M
@@ -20,9 +20,20 @@ IN_MEMORY = "made in memory"  # the name of what was not read from a file
 LISTED = 20  # sources of a set: some have one for every picture
 
 
-def records_now(faces: Faces, teacher: Teacher | None) -> LearntFrom:
-    """teacher: the one that is learnt from, if any."""
-    return (face_record(faces), *([teacher_record(teacher)] if teacher else []))
+def latest_set(learnt: LearntFrom) -> FaceRecord | None:
+    """The set whose people a run's class centres are: the one that it learnt from last. None where none is recorded."""
+    sets = [of for of in learnt if isinstance(of, FaceRecord) and of.name != NOT_RECORDED]
+    return sets[-1] if sets else None
+
+
+def same_people(one: FaceRecord, other: FaceRecord) -> bool:
+    """Whether identity i is the same person in both, as far as the sets' files tell."""
+    return (one.digest, one.identities) == (other.digest, other.identities)
+
+
+def latest_last(earlier: LearntFrom, now: LearntFrom) -> LearntFrom:
+    """All of them, each once, and at the end what is learnt from now."""
+    return united(tuple(of for of in earlier if of not in now), now)
 
 
 def face_record(faces: Faces) -> FaceRecord:

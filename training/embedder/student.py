@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
@@ -18,11 +19,24 @@ from training.embedder.config import EmbedderConfig
 from training.embedder.margins import Head, margin
 from training.embedder.metric_losses import CentreLoss
 from training.embedder.partial_fc import PartialFC, RowAdamW, RowSGD
+from training.embedder.records import latest_set, same_people
 from training.loop import checkpoint
 from training.loop.distributed import ALONE, World, broadcast
 from training.loop.lineage import LINEAGE, Lineage, begun_from, in_words, lineage_of
 from training.loop.precision import Precision
-from training.loop.records import LEARNT_FROM, LearntFrom, learnt_from, united
+from training.loop.records import LEARNT_FROM, FaceRecord, LearntFrom, learnt_from, united
+
+PROCESSES = "processes"  # in a checkpoint: how many made it
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a run that goes on was made with up to its checkpoint. people: the set that its class centres are of;
+    processes: how many. None where it is not recorded."""
+
+    config: Mapping[str, Any]
+    people: FaceRecord | None
+    processes: int | None
 
 
 @dataclass
@@ -64,6 +78,7 @@ class Student:
             "kind": "embedder",
             "config": config.model_dump(mode="json"),
             "step": self.step,
+            PROCESSES: self.partial.world.size if self.partial else 1,
             LINEAGE: [of.model_dump() for of in self.lineage],
             LEARNT_FROM: [of.model_dump(mode="json") for of in self.records],
             "model": self.model.state_dict(),
@@ -75,7 +90,7 @@ class Student:
             "rng": checkpoint.rng_state(),
         }
 
-    def restore(self, source: Path) -> None:
+    def restore(self, source: Path) -> Before:
         """Go on from `source`, made by any number of processes. Hyperparameters stay those of this run.
 
         Raises UnreadableCheckpoint for a damaged file and for one of another model, head or optimiser.
@@ -102,9 +117,11 @@ class Student:
         checkpoint.restore_rng(state["rng"])
         self.lineage, self.records = lineage_of(state, source), learnt_from(state, source)
         self.step = int(state["step"])
+        return Before(state.get("config", {}), latest_set(self.records), state.get(PROCESSES))
 
-    def begin_from(self, source: Path) -> str:
-        """Take another run's averaged weights wherever name and shape agree, its class centres too; still step 0.
+    def begin_from(self, source: Path, people: FaceRecord) -> str:
+        """Take another run's averaged weights wherever name and shape agree; still step 0. Its class centres too, where
+        they are of the same `people` as this run's: a row of the head is a person's.
 
         For finer training and for a changed architecture. `lineage` and `records` tell it from then on. Returns what
         was taken, in words. Raises UnreadableCheckpoint where less than half agrees.
@@ -127,17 +144,23 @@ class Student:
             )
         for model in (self.model, self.average):
             model.load_state_dict({**own, **taken})
-        centres = state["head"]["weight"]
-        rows = self.partial.classes if self.partial else range(len(self.head.weight))
-        alike = centres.shape[1:] == self.head.weight.shape[1:] and len(centres) >= rows.stop
-        if alike:
-            with torch.no_grad():
-                self.head.weight.copy_(centres[rows.start : rows.stop])
+        known = latest_set(learnt_from(state, source))
+        whose = self._take_centres(state["head"]["weight"], known, people)
         self.lineage, self.records = lineage, records
-        return (
-            f"begins with {len(taken)} of {len(own)} tensors {'and the class centres ' * alike}of {source}: "
-            f"{in_words(lineage)}"
-        )
+        return f"begins with {len(taken)} of {len(own)} tensors of {source}, {whose}: {in_words(lineage)}"
+
+    def _take_centres(self, centres: Tensor, known: FaceRecord | None, people: FaceRecord) -> str:
+        """centres: [identities, d], those of the set `known`. Returns what became of them, in words."""
+        if known is None:
+            return "not with its class centres, for it does not say whose they are"
+        if not same_people(known, people):
+            return f"not with its class centres, which are of {known.name} as it was then"
+        if centres.shape[1:] != self.head.weight.shape[1:]:
+            return "not with its class centres, which have another dimension"
+        rows = self.partial.classes if self.partial else range(len(self.head.weight))
+        with torch.no_grad():
+            self.head.weight.copy_(centres[rows.start : rows.stop])
+        return "and with its class centres"
 
 
 def _same_kind(state: dict[str, Any], optimiser: Optimizer, source: Path) -> None:

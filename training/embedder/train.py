@@ -27,11 +27,12 @@ from torch import Tensor
 from training.config import BadConfig
 from training.data.identities import BadData, Faces
 from training.embedder.backbones.cost import macs
+from training.embedder.changes import changes
 from training.embedder.config import EmbedderConfig
 from training.embedder.distillation import ReferenceEmbedder, Teacher, normalise, teacher_targets
 from training.embedder.hints import Hints, Ways
 from training.embedder.objective import Batch, Objective, batch_of
-from training.embedder.records import records_now
+from training.embedder.records import face_record, latest_last, teacher_record
 from training.embedder.remarks import remarks
 from training.embedder.sampling import sampler_of
 from training.embedder.student import Student, build
@@ -44,7 +45,7 @@ from training.loop.averaging import follow
 from training.loop.diagnosis import Diagnosis, spread, target_cosine
 from training.loop.distributed import ALONE, World, average, clip_gradients
 from training.loop.loader import Prefetch
-from training.loop.records import united
+from training.loop.records import LearntFrom
 from training.loop.tracking import Tracker, peak_flops
 
 SEEN = ("spread", "cosine")  # what `observe` measures beside the losses
@@ -91,17 +92,18 @@ def train(
     student, last = training.student, run / "last.pt"
     if world.first:
         checkpoint.clear_partials(run)
-    records = records_now(faces, teacher if config.distilled else None)
-    said = [str(of) for of in records]
+    people = face_record(faces)
+    learnt_from: LearntFrom = (people, *([teacher_record(teacher)] if teacher and config.distilled else []))
+    said = [str(of) for of in learnt_from]
     if last.exists():
-        student.restore(last)
+        said += changes(last, student.restore(last), people, config, world)
     elif begin:
-        said.append(student.begin_from(begin))
+        said.append(student.begin_from(begin, people))
     if not alike(student.step, world):
         raise BadConfig(
             f"the processes see different checkpoints: {run} has to be a folder that all of them share"
         )
-    student.records = united(student.records, records)
+    student.records = latest_last(student.records, learnt_from)
     best = checkpoint.Best(run / "best.pt", GATED)
 
     def make(step: int) -> Batch:
@@ -112,7 +114,7 @@ def train(
         tracked(training, run, total) as tracker,
         Prefetch(make, student.step, stop=total, workers=config.workers) as batches,
     ):
-        for line in (*said, *remarks(config, student, faces, total, world)):
+        for line in (*said, *remarks(config, student, faces, validation, total, world)):
             tracker.say(line)
         student.model.train()
         stopping = False

@@ -39,6 +39,7 @@ def thresholds_part(calibration: Calibration, promise: Mapping[str, Any]) -> str
         f"{calibration.curves[0].comparisons:,} comparisons, one per pair of people. 95 %: where the FMR at that "
         "cosine lies when people are drawn anew, the tail fitted anew each time. Pairs of labels that an "
         f"independent embedder shows to be one person, and that are left out: {len(calibration.excluded)}. "
+        + _counted_in(calibration)
         + (
             f"False match rates of members of one family at those thresholds: {relatives}. "
             if relatives
@@ -47,6 +48,18 @@ def thresholds_part(calibration: Calibration, promise: Mapping[str, Any]) -> str
         + "The promise holds for people like these."
         + _comparisons(promise)
         + _identification(promise)
+    )
+
+
+def _counted_in(calibration: Calibration) -> str:
+    """What the pairs that are left out would change, at the smallest rate that the comparisons carry."""
+    rival, without = calibration.with_excluded, calibration.curves[0].comparisons
+    if not calibration.excluded or not rival.rates:
+        return ""
+    at, matches = rival.at[-1], round(rival.rates[-1] * rival.comparisons)
+    return (
+        f"Counted in, {matches:,} of {rival.comparisons:,} comparisons would match at the threshold for FMR {at:g} "
+        f"instead of {int(at * without):,} of {without:,}. "
     )
 
 

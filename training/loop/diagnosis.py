@@ -77,9 +77,11 @@ class Diagnosis:
     ) -> None:
         scaled = precision.kind == "fp16"
         if scaled and precision.scale < 1:
+            where = not_finite(modules, pictures, precision)  # NaN looks like an overflow, until now
+            why = f"overflow or are no numbers (first: {where})" if where else "overflow"
             raise Diverged(
-                f"step {step}: fp16's loss scale has fallen to {precision.scale:g}: gradients overflow however they "
-                "are scaled; use precision bf16 (or fp32), which needs no scale"
+                f"step {step}: fp16's loss scale has fallen to {precision.scale:g}: gradients {why} however they are "
+                "scaled; use precision bf16 (or fp32), which needs no scale and names NaN at once"
             )
         broken = [name for name, value in losses.items() if not math.isfinite(value)]
         if not broken and (math.isfinite(gradient) or scaled):
@@ -90,8 +92,7 @@ class Diagnosis:
         where = not_finite(modules, pictures, precision)
         raise Diverged(
             f"step {step}: {what}{f'; first not finite: {where}' if where else ''}. Try a lower learning_rate or a "
-            "longer warm-up; keep margins and losses in float32, the backbone in bf16 rather than fp16. The last "
-            "checkpoint is from before this step"
+            "longer warm-up; keep margins and losses in float32, the backbone in bf16 rather than fp16"
         )
 
     def _labels(self, step: int, losses: dict[str, float]) -> None:

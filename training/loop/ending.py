@@ -48,7 +48,9 @@ def ended(
         return int(stopped.code or 1) if isinstance(stopped, SystemExit) else 130
     except known as error:
         if first or isinstance(error, (*ALONE_WITH, *alone_with)):
-            print(f"failed: {in_words(error)}", file=sys.stderr)
+            sound = isinstance(error, Diverged) and last.is_file()
+            kept = f". The last checkpoint, {last}, is from before this step" if sound else ""
+            print(f"failed: {in_words(error)}{kept}", file=sys.stderr)
         else:
             time.sleep(SPEAKING_S)
         return 1

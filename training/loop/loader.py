@@ -8,8 +8,10 @@ A batch is a function of its step alone, so the number of workers changes nothin
 generator that it seeds with the step, never from a global one.
 
 Workers are forked processes: they see the parent's data without a copy, and augmentation is not held up by the
-interpreter's lock. They prepare arrays on the CPU and must not touch a GPU. Step s is made by worker (s − start) mod n,
-which begins its next batch once the one before was taken; so n batches wait at most, and no queue can grow.
+interpreter's lock. They prepare arrays on the CPU, also beside a GPU that the parent uses already: its driver's state
+does not survive a fork, so that a `make` that touches a GPU in a worker ends in torch's error. Step s is made by worker
+(s − start) mod n, which begins its next batch once the one before was taken; so n batches wait at most, and no queue
+can grow.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class Prefetch(Generic[Batch]):
     """The batches make(start), make(start + 1), … up to `stop` (without it, for ever).
 
     `workers` = 0 makes each when it is asked for, in this process. What `make` raises is raised here, with the worker's
-    traceback as its cause; a worker that was killed raises LoaderFailed. Start it before a GPU is used, close it (the
-    end of its block does) also after an error.
+    traceback as its cause; a worker that was killed raises LoaderFailed. Close it (the end of its block does)
+    also after an error.
     """
 
     def __init__(

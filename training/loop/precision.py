@@ -23,7 +23,7 @@ GROWTH_STEPS = 100  # sound steps after which fp16's scale doubles; torch's 2,00
 class Precision:
     """One step is `autocast` → `backward` → `unscale` → clip → `step`; for fp32 and bf16 the scaling is nothing.
 
-    Raises BadConfig where the device has no such arithmetic. On a CPU fp16 is slow almost everywhere: use bf16.
+    Raises BadConfig where the device has no such arithmetic. On a CPU fp16 is slow almost everywhere: see `advice`.
     """
 
     def __init__(self, kind: Kind = "fp32", device: torch.device | str = "cpu") -> None:
@@ -41,6 +41,16 @@ class Precision:
     def scale(self) -> float:
         """What the loss is multiplied with before `backward`; 1 for fp32 and bf16."""
         return self._scaler.get_scale()
+
+    @property
+    def advice(self) -> str | None:
+        """What to say before the first step; None where there is nothing."""
+        if self.kind != "fp16" or self.device.type != "cpu":
+            return None
+        return (
+            "precision fp16 is for GPUs: on a CPU a step takes several times that of bf16, and the first ones only "
+            "find the loss's scale; use bf16, or fp32"
+        )
 
     def autocast(self) -> torch.autocast:
         """The context of the forward pass."""

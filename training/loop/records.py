@@ -25,7 +25,8 @@ NOT_STATED = "not stated"  # the terms of what states none
 
 class Record(RunConfig):
     """A set of photographs. faces: that somebody boxed, ignored ones apart; names: SHA-256 of the pictures' names, one
-    a line in order; labels: "official, …" where people boxed the faces, "pseudo, by …" where a program alone did."""
+    a line in order; labels: "official, …" where people boxed the faces, "pseudo, by …" where a program alone did;
+    left_out: pictures that are none of these, for they look like one that is measured with; None: not compared."""
 
     name: str
     pictures: int = Field(ge=0)
@@ -33,9 +34,14 @@ class Record(RunConfig):
     names: str
     labels: str
     terms: str = NOT_STATED
+    left_out: int | None = Field(None, ge=0)
 
     def __str__(self) -> str:
-        return _told(self, f"{self.pictures:,} pictures, {self.faces:,} boxed faces; {self.labels}")
+        known = f"{self.pictures:,} pictures, {self.faces:,} boxed faces; {self.labels}"
+        if self.left_out is not None:
+            whole = self.pictures + self.left_out
+            known += f"; {whole:,} compared with the validation pictures, {self.left_out:,} left out"
+        return _told(self, known)
 
 
 class FaceRecord(RunConfig):
@@ -94,8 +100,13 @@ def learnt_from(state: Mapping[str, Any], source: Path) -> LearntFrom:
 
 
 def united(earlier: Kept, now: Kept) -> Kept:
-    """All of them, each once."""
-    return tuple(dict.fromkeys((*earlier, *now)))  # type: ignore[return-value]
+    """All of them, each once; where the same pictures were compared later with those to measure with, it is said."""
+    each: dict[AnyRecord, AnyRecord] = {}
+    for of in (*earlier, *now):
+        same = of.model_copy(update={"left_out": None}) if isinstance(of, Record) else of
+        if same not in each or each[same] == same:
+            each[same] = of
+    return tuple(each.values())  # type: ignore[return-value]
 
 
 def _told(of: Record | FaceRecord, known: str) -> str:

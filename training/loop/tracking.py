@@ -12,7 +12,7 @@
                     tracker.validation(validate(…))
 
 metrics.jsonl holds one JSON object a line: {"step", "rate", "img/s", "wait", "peak", losses …} every `every` steps,
-means over those steps; {"step", "fnmr@…"} after each validation. A run that goes on appends.
+means over those steps that have a finite value; {"step", "fnmr@…"} after each validation. A run that goes on appends.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Tracker:
         self._started = self._clock()
         self._waited = self._apart = 0.0
         self._samples = 0
-        self._sums: dict[str, tuple[float | Tensor, int]] = {}
+        self._sums: dict[str, tuple[float | Tensor, float | Tensor]] = {}
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -255,20 +255,21 @@ class Tracker:
 
     def step(self, samples: int, losses: Mapping[str, float | Tensor], rate: float) -> None:
         """One more step of `samples` samples is done. Scalars on a device are summed there and read every `every`
-        steps, so that no step waits for them."""
+        steps: what a step waits for is the trainer's own look at losses and gradient (training.loop.diagnosis). A value
+        that is not finite (a gradient that overflows while fp16's scale is being found) takes no part in the mean."""
         self.at += 1
         self._rate = rate
         self._samples += samples
         for name, value in losses.items():
-            value = value.detach().float() if isinstance(value, Tensor) else value
             before, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (before + value, count + 1)
+            value, counted = _finite(value)
+            self._sums[name] = (before + value, count + counted)
         self._bar.update()
         if self.at % self.every == 0 or self.at == self.total:
             self._close_interval()
 
     def _close_interval(self) -> None:
-        losses = {name: float(value) / count for name, (value, count) in self._sums.items()}
+        losses = {name: float(value) / float(count) for name, (value, count) in self._sums.items() if count}
         seconds = max(self._clock() - self._started - self._apart, 1e-9)
         pace = self._samples / seconds
         shares = {"wait": min(1.0, self._waited / seconds)}
@@ -288,8 +289,8 @@ class Tracker:
         self._open_interval()
 
     def validation(self, results: Mapping[str, float]) -> None:
-        """Record and say what was measured at this step."""
-        self._write(dict(results), "validation")
+        """Record and say what was measured at this step; what is not finite is said alone."""
+        self._write({name: of for name, of in results.items() if math.isfinite(of)}, "validation")
         self.say(f"step {self.at}: " + ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
 
     def say(self, text: str) -> None:
@@ -301,7 +302,7 @@ class Tracker:
         if self.quiet:
             return
         with writing(self._file), self._file.open("a") as file:
-            file.write(json.dumps({"step": self.at, **record}) + "\n")
+            file.write(json.dumps({"step": self.at, **record}, allow_nan=False) + "\n")
         if self._board is not None:
             with writing(self._events):
                 for name, value in record.items():
@@ -335,6 +336,14 @@ class Tracker:
         except OSError:
             if error is None:  # else it is most often the same full disk: what failed first is told
                 raise
+
+
+def _finite(value: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
+    """(the value, 1), or (0, 0) where it is not finite, without waiting for a device."""
+    if not isinstance(value, Tensor):
+        return (value, 1) if math.isfinite(value) else (0.0, 0)
+    value = value.detach().float()
+    return value.nan_to_num(0, 0, 0), value.isfinite().float()
 
 
 def _end_line(file: Path) -> None:

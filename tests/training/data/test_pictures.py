@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,12 +14,14 @@ import numpy as np
 import pytest
 
 from tests.training.data.plain_faces import encoded, levels
+from training.data import pictures
 from training.data.drawing import aligned
 from training.data.pictures import (
     SIDE,
     BadData,
     EncodedPictures,
     decode_face,
+    digest_of_pictures,
     encode_face,
     encoded_pictures,
     members,
@@ -165,3 +169,32 @@ def test_a_compressed_or_missing_shard_is_refused(tmp_path: Path) -> None:
     for name in ("a.tar", "b.tar"):
         with pytest.raises(BadData, match=f"{name}: cannot be read as an uncompressed tar shard"):
             members(tmp_path / name)
+
+
+@pytest.mark.parametrize("byte", [4, -1])
+def test_pictures_in_files_have_another_digest_once_a_byte_changes(five: EncodedPictures, byte: int) -> None:
+    before = digest_of_pictures(five.crops())
+    assert digest_of_pictures(five.crops()) == before
+    file = Path(os.fsdecode(five.files[1]))
+    data = bytearray(file.read_bytes())
+    data[byte] ^= 1
+    file.write_bytes(data)
+    assert digest_of_pictures(five.crops()) != before
+
+
+def test_the_digest_is_of_which_pictures_and_in_which_order(five: EncodedPictures) -> None:
+    swapped = replace(five, place=five.place[[1, 0, 2, 3, 4]])
+    fewer = replace(five, place=five.place[:4])
+    assert len({digest_of_pictures(of) for of in (five, swapped, fewer)}) == 3
+
+
+def test_the_digest_of_pixels_is_of_every_one_and_alike_for_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), np.uint8)
+    view = pixels[:, 1:5, 1:5]
+    whole = digest_of_pictures(np.ascontiguousarray(view))
+    monkeypatch.setattr(pictures, "_HASHED", 2)
+    assert digest_of_pictures(view) == whole
+    pixels[3, 0, 0] += 1  # outside of the view
+    assert digest_of_pictures(view) == whole
+    pixels[4, 4, 4, 2] += 1
+    assert digest_of_pictures(view) != whole

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
 from training.config import BadConfig, read_config
-from training.embedder.config import EmbedderConfig
+from training.embedder.config import EmbedderConfig, HeadLoss
+from training.embedder.margins import MARGINS, margin
 
 PK = 'batch = 64\nsampling = { name = "pk" }\n'
 
@@ -26,6 +28,14 @@ def read(folder: Path, text: str) -> EmbedderConfig:
         ("ema = 1.0\nbatch = 1", "batch: .*; ema: "),
         ("epochs =", "not valid TOML"),
         ("epochs = inf", "epochs: .*finite"),
+        ("optimiser = { learning_rate = inf }", "optimiser.learning_rate: .*finite"),
+        ("optimiser = { weight_decay = inf }", "optimiser.weight_decay: .*finite"),
+        ("schedule = { name = 'polynomial', power = inf }", "schedule.power: .*finite"),
+        ("head = { weight = inf }", "head.weight: .*finite"),
+        ("distillation = { weight = inf }", "distillation.weight: .*finite"),
+        (PK + "metric = { triplet = inf }", "metric.triplet: .*finite"),
+        ("head = { options = { margin = inf } }", "head.options.margin.*finite"),
+        ("head = { options = { margin = true } }", "head: options takes neither true nor false"),
         ("seed = 9223372036854775808", "seed: .*less than 9223372036854775808"),
         ("device = 'tpu'", "device: .*'cuda'"),
         ("precision = 'int8'", "precision: .*'bf16'"),
@@ -85,10 +95,25 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
 
 
 def test_another_head_begins_with_its_own_options(tmp_path: Path) -> None:
-    assert read(tmp_path, "head = { weight = 1.0 }").head.options == {"scale": 32.0, "margin": 0.3}
-    assert read(tmp_path, "head = { name = 'softmax' }").head.options == {}
+    default = {"scale": 32.0, "margin": 0.3, "gradient": "exact"}
+    assert read(tmp_path, "head = { weight = 1.0 }").head.options == default
+    assert read(tmp_path, "head = { name = 'softmax' }").head.options == {"scale": 64, "label_smoothing": 0}
     chosen = read(tmp_path, "head = { name = 'cosface', options = { margin = 0.2 } }")
-    assert chosen.head.options == {"margin": 0.2}
+    assert chosen.head.options == {"scale": 64, "margin": 0.2}
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_a_configuration_holds_every_option_that_its_margin_computes_with(name: str) -> None:
+    options, of = HeadLoss(name=name, options={}).options, margin(name)
+    assert options == {option: getattr(of, option) for option in inspect.signature(MARGINS[name]).parameters}
+    assert HeadLoss(name=name, options=options).options == options
+
+
+def test_the_gradient_is_recorded_and_the_one_that_is_named_wins() -> None:
+    older = {"name": "arcface", "options": {"scale": 32.0, "margin": 0.3}}  # as runs left it before
+    assert HeadLoss.model_validate(older).options == HeadLoss().options | {"gradient": "exact"}
+    named = HeadLoss.model_validate({"options": {"gradient": "straight_through"}})
+    assert named.options == {"scale": 64.0, "margin": 0.5, "gradient": "straight_through"}
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,22 @@ def test_a_teacher_is_asked_once_for_the_same_pictures(drawn_faces: Faces, tmp_p
     assert len(list(tmp_path.iterdir())) == 3  # and nothing half-done is left
 
 
+def test_one_changed_face_among_many_is_asked_about_anew(tmp_path: Path) -> None:
+    class Brightness(Colours):
+        def embed(self, crops: np.ndarray, *, progress: str | None = None) -> np.ndarray:
+            self.asked += len(crops)
+            angle = crops[:, 56, 56, 0] / 255
+            return np.pad(np.stack([np.cos(angle), np.sin(angle)], 1), ((0, 0), (0, 14))).astype(np.float32)
+
+    crops = np.zeros((2048, 112, 112, 3), np.uint8)
+    teacher = Brightness()
+    before = teacher_targets(teacher, crops, tmp_path)
+    crops[1023, 56, 56, 0] = 200
+    after = teacher_targets(teacher, crops, tmp_path)
+    assert teacher.asked == 2 * 2 * 2048
+    assert np.flatnonzero((after != before).any(1)).tolist() == [1023]
+
+
 def test_an_interrupted_teacher_goes_on_where_it_was(
     drawn_faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tests.training.ranks import on_ranks
 from training.config import BadConfig
 from training.embedder.margins import MARGINS, ArcFace, BadLabels, Head, ScaledSoftmax, margin
-from training.embedder.partial_fc import PartialFC, RowAdamW, RowSGD, memory
+from training.embedder.partial_fc import PartialFC, RowAdamW, RowSGD
 from training.loop import checkpoint
 from training.loop.distributed import ALONE, World, average, start
 
@@ -492,27 +492,6 @@ def test_a_state_of_four_shards_loads_on_one_two_and_three(
         for rank, found in enumerate(on_ranks(resharded, size, tmp_path)):
             assert found["losses"] == pytest.approx(expected["losses"], rel=1e-10)
             torch.testing.assert_close(found["state"], state if rank == 0 else {}, rtol=0, atol=0)
-
-
-# memory
-
-
-def test_two_million_classes_take_the_published_12_7_gigabytes() -> None:
-    parts = memory(2_059_906, 512, 512)
-    assert (parts["weights"] + parts["gradient"] + parts["moments"]) / 1e9 == pytest.approx(12.7, abs=0.05)
-    assert parts["logits"] / 1e9 == pytest.approx(4.2, abs=0.05)
-    assert parts["total"] == sum(value for name, value in parts.items() if name != "total")
-
-
-def test_a_sample_saves_all_but_weights_and_moments_and_ranks_save_those() -> None:
-    whole, sampled = memory(2_000_000, 512, 128), memory(2_000_000, 512, 128, sample_rate=0.1)
-    assert sampled["weights"] == whole["weights"]
-    assert sampled["gradient"] == whole["gradient"] // 10
-    assert sampled["logits"] == whole["logits"] // 10
-    shared = memory(2_000_000, 512, 128, world_size=8, moments=2)
-    assert shared["weights"] == whole["weights"] // 8
-    assert shared["moments"] == 2 * shared["weights"]
-    assert shared["logits"] == whole["logits"]  # eight times the faces, an eighth of the classes
 
 
 @pytest.mark.needs_gpu

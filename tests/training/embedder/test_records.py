@@ -93,14 +93,15 @@ def names(file: Path) -> list[str]:
 
 
 def test_what_an_earlier_run_learnt_from_stays_recorded(tmp_path: Path, drawn_faces: Faces) -> None:
-    """A run with a teacher, taken up with a set in a folder and without it; and another that begins with it."""
+    """A run with a teacher; another that begins with it, with a set in a folder; a third that goes back."""
     teacher, friends = Colours(), open_faces(folder_of_faces(tmp_path / "friends", people=4))
-    train(tiny(**DISTILLED, epochs=1), tmp_path / "run", drawn_faces, drawn_faces, teacher)
-    last = train(tiny(epochs=2.5), tmp_path / "run", friends, friends)
-    assert names(last) == [IN_MEMORY, IN_MEMORY, "friends"]
-    assert [of["kind"] for of in checkpoint.load(last)[LEARNT_FROM]] == ["faces", "teacher", "faces"]
-    again = train(tiny(), tmp_path / "another", friends, friends, begin=last)
-    assert names(again) == [IN_MEMORY, IN_MEMORY, "friends"]
+    first = train(tiny(**DISTILLED, epochs=1), tmp_path / "first", drawn_faces, drawn_faces, teacher)
+    second = train(tiny(epochs=2.5), tmp_path / "second", friends, friends, begin=first)
+    assert names(second) == [IN_MEMORY, IN_MEMORY, "friends"]
+    assert [of["kind"] for of in checkpoint.load(second)[LEARNT_FROM]] == ["faces", "teacher", "faces"]
+    third = train(tiny(), tmp_path / "third", drawn_faces, drawn_faces, begin=second)
+    assert names(third) == [IN_MEMORY, "friends", IN_MEMORY]  # what is learnt from now is the last
+    assert [of["kind"] for of in checkpoint.load(third)[LEARNT_FROM]] == ["teacher", "faces", "faces"]
 
 
 def test_a_teacher_that_is_not_learnt_from_is_not_recorded(tmp_path: Path, drawn_faces: Faces) -> None:

@@ -74,6 +74,22 @@ def test_a_run_that_was_killed_between_checkpoints_ends_bit_for_bit_like_one_tha
     assert checkpoint.load(whole)["step"] == 6
 
 
+def test_a_run_from_before_options_were_recorded_whole_goes_on(
+    tmp_path: Path, drawn_faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny(), tmp_path / "whole", drawn_faces, drawn_faces)
+    folder = tmp_path / "older"
+    at_step(monkeypatch, 3, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), folder, drawn_faces, drawn_faces)
+    state = checkpoint.load(folder / "last.pt")
+    assert state["config"]["head"]["options"].pop("gradient") == "exact"
+    checkpoint.save(folder / "last.pt", state)
+    assert_equal(train(tiny(), folder, drawn_faces, drawn_faces), whole)
+    recorded = json.loads((folder / "config.json").read_text())["config"]
+    assert recorded["head"]["options"] == {"scale": 16.0, "margin": 0.2, "gradient": "exact"}
+
+
 def test_ctrl_c_ends_with_a_checkpoint_after_the_step(
     tmp_path: Path, drawn_faces: Faces, monkeypatch: pytest.MonkeyPatch
 ) -> None:

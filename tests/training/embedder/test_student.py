@@ -21,12 +21,14 @@ from training.embedder.config import EmbedderConfig
 from training.embedder.margins import Head
 from training.embedder.objective import batch_of
 from training.embedder.partial_fc import PartialFC, RowAdamW, RowSGD
+from training.embedder.records import face_record
 from training.embedder.student import Student, build, gather_up, spread_out
 from training.embedder.train import prepare, train_step
 from training.loop import checkpoint
 from training.loop.checkpoint import UnreadableCheckpoint
 from training.loop.distributed import ALONE, World
 from training.loop.optimiser import parameter_groups
+from training.loop.records import LEARNT_FROM, NOT_RECORDED
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 SAMPLED = {"weight": 1.0, "sample_rate": 0.5}
@@ -35,6 +37,7 @@ SAMPLED = {"weight": 1.0, "sample_rate": 0.5}
 def trained(config: EmbedderConfig, faces: Faces, steps: int = 3, apart: int = 4) -> Student:
     """After some steps of four faces each: of one person (apart 1), of all four (4)."""
     training = prepare(config, Path("unused"), faces, None, ALONE)
+    training.student.records = (face_record(faces),)
     for step in range(steps):
         index = (np.arange(0, 4 * apart, apart) + step * apart) % 16
         train_step(training, batch_of(faces, index, step, 0, config), 0.01)
@@ -112,6 +115,7 @@ def test_a_checkpoint_holds_plain_values_under_fixed_names(drawn_faces: Faces) -
         "kind",
         "config",
         "step",
+        "processes",
         "lineage",
         "learnt_from",
         "model",
@@ -246,25 +250,59 @@ def test_a_new_run_may_begin_with_another_s_average_and_centres(tmp_path: Path, 
     source = written(tmp_path, tiny(), drawn_faces)
     kept = checkpoint.load(source)
     student = build(tiny(backbone="tiny-normalised", seed=9), drawn_faces)
-    said = student.begin_from(source)
+    said = student.begin_from(source, face_record(drawn_faces))
     assert student.step == 0
     for model in (student.model, student.average):
         for name, value in kept["average"].items():
             assert torch.equal(model.state_dict()[name], value)
     assert torch.equal(student.head.weight, kept["head"]["weight"])
     ours = len(student.model.state_dict())
-    assert f"{len(kept['average'])} of {ours} tensors and the class centres" in said
+    assert f"{len(kept['average'])} of {ours} tensors of {source}, and with its class centres" in said
     assert said.endswith(": begun with the weights of 1 steps of tiny")
+
+
+@pytest.mark.parametrize("head", [{"weight": 1.0}, SAMPLED])
+@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"digest": "ab"}, "of made in memory as it was then"),
+        ({"identities": 3}, "of made in memory as it was then"),
+        ({"name": NOT_RECORDED}, "does not say whose they are"),
+    ],
+)
+def test_the_class_centres_of_other_people_are_left(
+    head: dict[str, Any],
+    teacher: bool,
+    changed: dict[str, Any],
+    why: str,
+    tmp_path: Path,
+    drawn_faces: Faces,
+) -> None:
+    source = written(tmp_path, tiny(), drawn_faces)
+    state = checkpoint.load(source)
+    checkpoint.save(source, {**state, LEARNT_FROM: [{**state[LEARNT_FROM][0], **changed}]})
+    student = build(tiny(head=head), drawn_faces, Colours().embed(drawn_faces.crops()) if teacher else None)
+    before = student.head.weight.clone()
+    assert why in student.begin_from(source, face_record(drawn_faces))
+    assert torch.equal(student.head.weight, before)
+    assert torch.equal(student.model.hidden.weight, state["average"]["hidden.weight"])
+
+
+def test_centres_of_another_dimension_are_left(tmp_path: Path, drawn_faces: Faces) -> None:
+    source = written(tmp_path, tiny(), drawn_faces)
+    student = build(tiny(dimension=32), drawn_faces)
+    assert "which have another dimension" in student.begin_from(source, face_record(drawn_faces))
 
 
 def test_what_a_run_was_begun_with_stays_known(tmp_path: Path, drawn_faces: Faces) -> None:
     first = written(tmp_path / "first", tiny(), drawn_faces)
     second = build(tiny(backbone="tiny-normalised"), drawn_faces)
-    second.begin_from(first)
+    second.begin_from(first, face_record(drawn_faces))
     second.step = 5
     checkpoint.save(tmp_path / "second.pt", second.state(tiny(backbone="tiny-normalised")))
     third = build(tiny(), drawn_faces)
-    third.begin_from(tmp_path / "second.pt")
+    third.begin_from(tmp_path / "second.pt", face_record(drawn_faces))
     assert [(of.backbone, of.steps) for of in third.lineage] == [("tiny", 1), ("tiny-normalised", 5)]
     assert third.lineage[0].sha256 == hashlib.sha256(first.read_bytes()).hexdigest()
     checkpoint.save(tmp_path / "third.pt", third.state(tiny()))
@@ -283,10 +321,10 @@ def test_a_checkpoint_from_before_lineages_and_records_goes_on(tmp_path: Path, d
 def test_a_run_does_not_begin_with_what_it_hardly_shares(tmp_path: Path, drawn_faces: Faces) -> None:
     source = written(tmp_path, tiny(), drawn_faces, average={"hidden.bias": torch.zeros(24)})
     with pytest.raises(UnreadableCheckpoint, match="shares 1 of"):
-        build(tiny(), drawn_faces).begin_from(source)
+        build(tiny(), drawn_faces).begin_from(source, face_record(drawn_faces))
     for other in ({"kind": "detector"}, {"kind": "embedder", "step": 3}):
         checkpoint.save(source, other)
         with pytest.raises(
             UnreadableCheckpoint, match="not an embedder's checkpoint of this version: begin from"
         ):
-            build(tiny(), drawn_faces).begin_from(source)
+            build(tiny(), drawn_faces).begin_from(source, face_record(drawn_faces))

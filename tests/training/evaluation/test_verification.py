@@ -87,6 +87,18 @@ def test_ten_folds_on_scores_that_say_nothing_is_a_coin() -> None:
     assert 0 < error < 0.02
 
 
+def test_the_error_is_that_of_the_mean_and_not_the_folds_deviation() -> None:
+    """Nine folds are right throughout, one on 9 of its 10 pairs: a mean of 0.99, squares of 9 · 0.01² + 0.09², over
+    10 · (10 − 1)."""
+    same = np.tile([True, False], 50)
+    similarity = np.where(same, 0.9, 0.1)
+    similarity[0] = 0.1
+    accuracy, error = ten_folds(similarity, same)
+    assert accuracy == pytest.approx(0.99)
+    assert error == pytest.approx(((9 * 0.01**2 + 0.09**2) / 90) ** 0.5)
+    assert error == pytest.approx(0.01)
+
+
 def test_a_fold_s_threshold_comes_from_the_others() -> None:
     same = np.tile([True, False], 50)
     similarity = np.where(same, 0.9, 0.1)

@@ -64,6 +64,18 @@ def test_an_fp16_scale_below_one_ends_the_run_and_names_bf16() -> None:
         Diagnosis().check(2850, {"loss": 1.0}, precision=precision)
 
 
+def test_no_number_under_fp16_is_not_told_as_an_overflow_alone() -> None:
+    precision, of = Precision("fp16"), model()
+    precision.load_state_dict({**precision.state_dict(), "scale": 0.5})
+    of[0].weight.grad = torch.full_like(of[0].weight, NAN)
+    told = r"overflow or are no numbers \(first: model\.0\.weight, its gradient\) however they are scaled"
+    with pytest.raises(Diverged, match=told):
+        Diagnosis().check(9, {"loss": 1.0}, gradient=NAN, precision=precision, modules={"model": of})
+    of[0].weight.grad = None
+    with pytest.raises(Diverged, match="gradients overflow however"):
+        Diagnosis().check(9, {"loss": 1.0}, precision=precision, modules={"model": of})
+
+
 def test_the_message_says_where_it_began() -> None:
     of = model()
     of[3].weight.data[2, 3] = NAN

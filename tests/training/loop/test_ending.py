@@ -9,6 +9,7 @@ import pytest
 
 from training.config import BadConfig
 from training.loop import checkpoint, ending
+from training.loop.diagnosis import Diverged
 from training.loop.ending import ended
 from training.loop.loader import LoaderFailed
 
@@ -45,6 +46,22 @@ def test_a_stop_says_how_to_go_on(
 def test_what_is_wrong_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     assert raising(error) == 1
     assert capsys.readouterr().err == f"failed: {error}\n"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_diverged_names_its_last_checkpoint_where_there_is_one(
+    begun: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = tmp_path / "last.pt"
+    if begun:
+        checkpoint.save(last, {"kind": "embedder"})
+
+    def diverge() -> None:
+        raise Diverged("step 3: loss is nan")
+
+    assert ended(diverge, last, ()) == 1
+    kept = f". The last checkpoint, {last}, is from before this step" if begun else ""
+    assert capsys.readouterr().err == f"failed: step 3: loss is nan{kept}\n"
 
 
 def test_a_full_disk_says_what_to_do_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,6 +166,19 @@ def test_the_parent_s_signals_are_as_they_were() -> None:
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
+@pytest.mark.needs_gpu
+def test_workers_are_started_beside_a_gpu_in_use_and_may_not_touch_it() -> None:
+    used = torch.ones(2, device="cuda")
+    with Prefetch(make, stop=4, workers=2) as batches:
+        assert [of.step for of in batches] == [0, 1, 2, 3]
+    assert used.sum() == 2
+    with (
+        Prefetch(lambda step: torch.ones(step + 1, device="cuda").cpu(), workers=1) as batches,
+        pytest.raises(RuntimeError, match="Cannot re-initialize CUDA in forked subprocess"),
+    ):
+        next(batches)
+
+
 def _orphan(file: Path) -> None:
     with Prefetch(make, workers=3) as batches:
         next(batches)

@@ -49,6 +49,10 @@ def test_only_fp16_scales() -> None:
     assert [Precision(kind).scale for kind in KINDS] == [1, 1, 65536]
 
 
+def test_fp16_on_a_cpu_is_advised_against() -> None:
+    assert [Precision(kind).advice is None for kind in KINDS] == [True, True, False]
+
+
 @pytest.mark.parametrize("told", [False, True])
 def test_a_step_whose_gradient_overflowed_is_left_out_and_halves_the_scale(told: bool) -> None:
     precision = Precision("fp16")

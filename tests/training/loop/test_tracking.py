@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import platform
 import sys
 import threading
@@ -76,6 +77,24 @@ def test_a_part_that_some_steps_lack_is_averaged_over_those_that_have_it(tmp_pat
         for step in range(20):
             of.step(8, {"loss": 1.0, **({"arcface": 4.0} if step < 5 else {})}, rate=0.1)
     assert records(tmp_path)[0]["arcface"] == 4
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_what_is_not_finite_takes_no_part_in_a_mean_and_stands_in_no_record(
+    kind: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracker(tmp_path) as of:
+        for step in range(40):
+            gradient = [math.nan, math.inf, -math.inf][step % 3] if step < 3 or step >= 20 else 2.0
+            of.step(8, {"loss": kind(1.0), "gradient": kind(gradient)}, rate=0.1)
+        of.validation({"fnmr@0.01": 0.5, "fnmr@0.001": math.nan})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    first, second, third = (json.loads(line, parse_constant=pytest.fail) for line in text.splitlines())
+    assert (first["loss"], first["gradient"]) == (1, 2)
+    assert second["loss"] == 1
+    assert "gradient" not in second
+    assert third == {"step": 40, "fnmr@0.01": 0.5}
+    assert "fnmr@0.001 nan" in capsys.readouterr().err
 
 
 def test_waiting_is_a_share_of_the_time_and_validation_is_no_part_of_the_pace(
