@@ -59,6 +59,21 @@ def letterbox(image: Picture, size: Size, max_upscale: float = MAX_UPSCALE) -> t
     return canvas, placed
 
 
+def enclosing(size: Size, multiple: int) -> Size:
+    """The smallest canvas around `size` whose sides are whole multiples, at least one of them."""
+    across, down = (max(1, -(-side // multiple)) * multiple for side in size)
+    return across, down
+
+
+def canvases_of(coarsest: int) -> tuple[Size, ...]:
+    """What a detector whose coarsest stride that is sees: CANVASES, and for 64 and 128 640 × 512 and 512 × 640.
+
+    Rounded up: a picture has at least as many pixels as on CANVASES, where a smaller canvas would lose small faces, and
+    what is gained of a canvas stays black where the picture ends.
+    """
+    return tuple(enclosing(size, coarsest) for size in CANVASES)
+
+
 def canvas_for(
     width: int, height: int, canvases: Sequence[Size] = CANVASES, max_upscale: float = MAX_UPSCALE
 ) -> Size:

@@ -25,12 +25,13 @@ from training.ablate import add_ablate
 from training.config import REPOSITORY, BadConfig, datasets, read_config
 from training.data.annotations.checking import add_verb
 from training.data.annotations.marking import add_marking
+from training.data.annotations.writing import add_writing
 from training.data.identities import BadData, load_faces
 from training.data.synthetic import SMALL, SyntheticSize, write_synthetic
 from training.detector import train as detector
 from training.detector.command import teacher_for
 from training.detector.config import DetectorConfig
-from training.detector.material import bare, boxed, load, own, selected
+from training.detector.material import bare, boxed, load, measured, own, selected
 from training.detector.remarks import switched_off
 from training.embedder import train as embedder
 from training.embedder.config import EmbedderConfig
@@ -206,8 +207,9 @@ def _train_detector(plan: Recipe, data: Path, asked: argparse.Namespace) -> Path
     sources = own(data, plan.landmarks, longest, dense)
     sources += [boxed(path, longest, dense) for path in asked.also_boxed]
     sources += [bare(folder, longest, dense) for folder in asked.photographs]
-    photographs = load(sources, run.parent, longest, encoded=config.encoded)
-    return detector.train(config, run, photographs, selected(sources), teacher)
+    apart = measured(data, run.parent)
+    photographs = load(sources, run.parent, longest, encoded=config.encoded, apart=apart)
+    return detector.train(config, run, photographs, selected(sources, apart), teacher)
 
 
 def _publish(
@@ -250,7 +252,7 @@ def _only_publish(asked: argparse.Namespace) -> None:
 def _only_evaluate(asked: argparse.Namespace) -> None:
     plan = recipe(asked.synthetic, asked.runs)
     results = evaluate(_order(plan, plan.source(), *_checkpoints(plan, asked), asked))
-    print(detection_part(results.detection, drawn=plan.synthetic))
+    print(detection_part(results.detection, results.aligned, drawn=plan.synthetic))
     print(validation_line(results))
     print("\n".join(map(str, results.verdicts)))
 
@@ -305,6 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     add_verbs(verbs)
     add_verb(verbs)
     add_marking(verbs, bundle_finder)
+    add_writing(verbs)
     add_ablate(verbs)
     add_landmarks(verbs)
     add_verify(verbs)

@@ -26,12 +26,13 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 MEGABYTE = 1_000_000
 
 
-class Policy(RunConfig):
+class Policy(RunConfig, allow_inf_nan=True):
     """What a bundle must show before it replaces another. `inf` switches a limit off."""
 
     fmr: float = Field(1e-3, gt=0, lt=1)  # at which FNMR on validation is compared with the old bundle's
     fnmr_margin: float = Field(0.01, ge=0)  # rise of FNMR, upper bound of the interval: 1 percentage point
     recall_margin: float = Field(0.01, ge=0)  # fall of the detector's recall, lower bound: 1 percentage point
+    ap_margin: float = Field(0.01, ge=0)  # and of its AP, easy, medium and hard each, likewise
     times_old_most: float = Field(1.25, gt=0)  # processor time a face, over the old bundle's
     times_reference_most: float = Field(1.1, gt=0)  # and over the reference embedder's
     times_yunet_most: float = Field(3, gt=0)  # processor time a picture, over the reference detector's
@@ -95,14 +96,16 @@ class Candidate:
 class Incumbent:
     """The bundle that would be replaced, run on the same faces and pictures and in the same minute as the candidate.
 
-    fnmr_difference, recall_difference: the candidate's rate less this one's, None where faces or pictures do not carry
-    it; same_detector: the candidate's finds the same in any picture, so that there is no difference to measure.
+    fnmr_difference, recall_difference, ap_differences (by WIDER's setting): the candidate's rate less this one's, None
+    where faces or pictures do not carry it; same_detector: the candidate's finds the same in any picture, so that there
+    is no difference to measure.
     """
 
     model_id: str
     fnmr_difference: Interval | None
     milliseconds: float
     recall_difference: Interval | None
+    ap_differences: Mapping[str, Interval] | None = None
     same_detector: bool = False
 
 
@@ -116,6 +119,7 @@ def judge(candidate: Candidate, incumbent: Incumbent | None, policy: Policy) -> 
         *(_floor(verdict) for verdict in candidate.verdicts),
         _accuracy(incumbent, policy),
         _detection(incumbent, policy),
+        _average_precision(incumbent, policy),
         _pace_over_old(candidate, incumbent, policy),
         _pace_over_reference(candidate, policy),
         _pace_over_yunet(candidate, policy),
@@ -209,13 +213,9 @@ def _detection(incumbent: Incumbent | None, policy: Policy) -> Gate:
         "detection: recall at 1 false positive a validation picture, less the old bundle's",
         policy.recall_margin,
     )
-    if incumbent is None:
-        return Gate(name, True, "does not apply: there is no incumbent")
-    if not math.isfinite(margin):
-        return Gate(name, True, "does not apply: the policy sets no limit")
-    if incumbent.same_detector:
-        same = f"the detector is that of {incumbent.model_id}, graph and reading: no difference"
-        return Gate(name, True, same, 0.0, -margin)
+    if known := _known_of_detector(name, incumbent, margin):
+        return known
+    assert incumbent is not None
     found = incumbent.recall_difference
     if found is None:
         none = "not assessed: the pictures are too few for an interval, or there are none"
@@ -229,6 +229,42 @@ def _detection(incumbent: Incumbent | None, policy: Policy) -> Gate:
         -margin,
         (found.low, found.high),
     )
+
+
+def _average_precision(incumbent: Incumbent | None, policy: Policy) -> Gate:
+    """Recall is of faces of 40 pixels and more: a detector that lost all others would pass by it alone."""
+    name, margin = "detection: WIDER's AP at VGA as served, less the old bundle's", policy.ap_margin
+    if known := _known_of_detector(name, incumbent, margin):
+        return known
+    assert incumbent is not None
+    if not incumbent.ap_differences:
+        none = "not assessed: the pictures are too few for an interval, or WIDER's lists (val_protocol) are not there"
+        return Gate(name, False, none, None, -margin)
+    worst_first = sorted(incumbent.ap_differences.items(), key=lambda of: of[1].low)
+    told = "; ".join(
+        f"{setting} {of.value:+.4f}, 95 % from {of.low:+.4f} to {of.high:+.4f}" for setting, of in worst_first
+    )
+    worst = worst_first[0][1]
+    return Gate(
+        name,
+        worst.low >= -margin,
+        f"{told}, against {incumbent.model_id}, by drawing pictures anew; each lower bound may be {-margin:+g}",
+        worst.value,
+        -margin,
+        (worst.low, worst.high),
+    )
+
+
+def _known_of_detector(name: str, incumbent: Incumbent | None, margin: float) -> Gate | None:
+    """The gate of a detector's fall where nothing has to be measured for it."""
+    if incumbent is None:
+        return Gate(name, True, "does not apply: there is no incumbent")
+    if not math.isfinite(margin):
+        return Gate(name, True, "does not apply: the policy sets no limit")
+    if incumbent.same_detector:
+        same = f"the detector is that of {incumbent.model_id}, graph and reading: no difference"
+        return Gate(name, True, same, 0.0, -margin)
+    return None
 
 
 def _pace_over_old(candidate: Candidate, incumbent: Incumbent | None, policy: Policy) -> Gate:

@@ -63,10 +63,12 @@ def compared(
         return candidate, None
     cache, detector = order.work / "cache", (graphs.served_detector, graphs.detector_spec)
     same = same_detector(old, *detector)
+    less = None if same else measure_old_detector(old, *detector, order.data, cache)
     return candidate, Incumbent(
         old.manifest.model_id,
         fnmr_difference=measure_incumbent(old, graphs.served, validation, cache, order.standing.fmr),
         milliseconds=pace["old"],
-        recall_difference=None if same else measure_old_detector(old, *detector, order.data, cache),
+        recall_difference=less.recall if less else None,
+        ap_differences=less.average_precision if less else None,
         same_detector=same,
     )

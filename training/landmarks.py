@@ -3,69 +3,62 @@
     python -m training landmarks --photographs lfw-deepfunneled --pairs pairs.txt --bundle models/default
 
 The same embedder answers for every detector, so the difference is the points' alone (and that of faces not found).
+`publish` takes what is found here into the report, where it was found of the graph that is published.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from bundle.align import CROP, align
+from bundle.decode import Detections
+from bundle.folder import digest_of, open_bundle
+from bundle.manifest import DetectorSpec
+from bundle.preprocess import Size, canvas_for, canvases_of, letterbox
 from training.config import REPOSITORY, BadConfig, datasets
 from training.data.alignment import Find, prominence
 from training.data.pairs import read_pairs
 from training.data.pictures import BadData
-from training.data.raw_photographs import read_photograph
+from training.data.raw_photographs import Picture, read_photograph
 from training.data.yunet import YuNet
+from training.evaluation.aligned import FILE, Through, write_aligned
 from training.evaluation.verification import fold_accuracies, mean_and_error
-from training.export.sessions import cached
+from training.export.checkpoints import trained_detector
+from training.export.onnx import export_detector
+from training.export.sessions import ServedGraph, cached, finder
 from training.prepare import Embedder, bundle_finder, embedder_at, mtcnn_finder
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
+DEFAULT = REPOSITORY / "models" / "default"
 YUNET_SCORE = 0.5  # least, of a face
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
-class Through:
-    """Verification through one detector.
+class Detector:
+    """find: on photographs; key: what tells it from another; sha256: of its graph, empty where it has several."""
 
-    missed: photographs of `photographs` without a face; their pairs count as similarity −1. accuracy: ten folds, 0–1,
-    with its standard error over the folds. mated: mean cosine of the mated pairs whose two faces were found. less: the
-    accuracy less the first detector's on the same folds, 0–1, with the standard error of that; None for the first.
-    """
-
-    name: str
-    photographs: int
-    missed: int
-    accuracy: float
-    error: float
-    mated: float
-    less: tuple[float, float] | None
-
-    def __str__(self) -> str:
-        told = f"{self.name}: {self.accuracy:.2%} ± {self.error:.2%}, mated similarity {self.mated:.3f}, no face in "
-        told += f"{self.missed} of {self.photographs}"
-        if self.less:
-            told += f"; {100 * self.less[0]:+.2f} ± {100 * self.less[1]:.2f} points against the first"
-        return told
+    find: Find
+    key: str
+    sha256: str = ""
 
 
 def through(
-    finders: dict[str, tuple[Find, str]], embedder: Embedder, photographs: Path, pairs: Path, cache: Path
+    detectors: Mapping[str, Detector], embedder: Embedder, photographs: Path, pairs: Path, cache: Path
 ) -> list[Through]:
-    """Each detector's figures, in their order. finders: name → detector and what tells it from another.
+    """Each detector's figures, by name and in their order.
 
     Raises BadData for a list of pairs, or a photograph, that is not there or cannot be read.
     """
@@ -78,24 +71,30 @@ def through(
     same = np.array([mated for *_, mated in listed])
     done: list[Through] = []
     before = None
-    for name, (find, digest) in finders.items():
-        key = hashlib.sha256(f"{digest} {embedder.digest} {photographs.resolve()} {names}".encode())
+    for name, of in detectors.items():
+        key = hashlib.sha256(f"{of.key} {embedder.digest} {photographs.resolve()} {names}".encode())
         embedding = cached(
             cache / f"through-{key.hexdigest()[:16]}.npy",
-            partial(_embedded, find, files, embedder, name),
+            partial(_embedded, of.find, files, embedder, name),
         )
         found = np.asarray(embedding.any(1))
         both = found[first] & found[second]
         similarity = np.where(both, (embedding[first] * embedding[second]).sum(1), -1.0)
         accuracies = fold_accuracies(similarity, same, folds)
+        accuracy, error = mean_and_error(accuracies)
         done.append(
             Through(
-                name,
-                len(files),
-                int((~found).sum()),
-                *mean_and_error(accuracies),
-                float(similarity[same & both].mean()),
-                None if before is None else mean_and_error(accuracies - before),
+                name=name,
+                photographs=len(files),
+                missed=int((~found).sum()),
+                accuracy=accuracy,
+                error=error,
+                mated=float(similarity[same & both].mean()),
+                less=None if before is None else mean_and_error(accuracies - before),
+                folds=folds,
+                sha256=of.sha256,
+                embedder=embedder.digest,
+                pairs=f"{len(same):,} pairs of {photographs.resolve().name}",
             )
         )
         before = accuracies if before is None else before
@@ -145,10 +144,14 @@ def add_landmarks(verbs: Verbs) -> None:
         "--bundle",
         type=Path,
         nargs="+",
-        default=[REPOSITORY / "models" / "default"],
-        help="whose detectors (default: models/default)",
+        default=[DEFAULT],
+        help="whose detectors; a run's checkpoint too, before it is published (default: models/default)",
     )
-    verb.add_argument("--embedder", type=Path, help="a bundle or an ONNX file (default: the first bundle's)")
+    verb.add_argument(
+        "--embedder",
+        type=Path,
+        help="a bundle or an ONNX file (default: the first bundle's, beside checkpoints alone models/default's)",
+    )
     verb.add_argument(
         "--reference",
         choices=["yunet", "mtcnn"],
@@ -165,19 +168,45 @@ def _landmarks(asked: argparse.Namespace) -> None:
     pairs = asked.pairs or (data / "lfw" / "pairs.txt" if data else None)
     if pairs is None:
         raise BadConfig("no data sets found: set FACET_DATASETS, or give --pairs")
-    finders = {asked.reference: mtcnn_finder() if asked.reference == "mtcnn" else _yunet(data)}
-    finders |= {str(path): bundle_finder(path) for path in asked.bundle}
-    embedder = embedder_at(asked.embedder or asked.bundle[0])
-    done = through(finders, embedder, asked.photographs, pairs, asked.runs / "cache")
-    asked.runs.mkdir(parents=True, exist_ok=True)
-    (asked.runs / "landmarks.json").write_text(json.dumps([asdict(of) for of in done], indent=2) + "\n")
+    reference = Detector(*mtcnn_finder()) if asked.reference == "mtcnn" else _yunet(data)
+    detectors = {asked.reference: reference} | {str(path): detector_at(path) for path in asked.bundle}
+    embedder = embedder_at(asked.embedder or next((of for of in asked.bundle if of.is_dir()), DEFAULT))
+    done = through(detectors, embedder, asked.photographs, pairs, asked.runs / "cache")
+    write_aligned(asked.runs / FILE, done)
     print("\n".join(map(str, done)))
 
 
-def _yunet(data: Path | None) -> tuple[Find, str]:
+def detector_at(path: Path) -> Detector:
+    """A bundle's detector, or that of a run's checkpoint, exported as publishing does and at the usual operating point.
+
+    Raises BundleError for a damaged bundle, UnreadableCheckpoint.
+    """
+    if path.is_dir():
+        manifest = open_bundle(path).manifest
+        return Detector(*bundle_finder(path), manifest.files[manifest.detector.file].sha256)
+    trained = trained_detector(path)
+    layout = trained.config.anchors
+    spec = DetectorSpec(anchors=layout, canvases=canvases_of(max(layout.strides)))
+    with TemporaryDirectory() as folder:
+        export_detector(trained.model, Path(folder) / spec.file)
+        graph = ServedGraph(Path(folder) / spec.file)
+    find = partial(found_in, finder(graph, spec, spec.min_score), canvases=spec.canvases)
+    return Detector(find, f"detector {graph.digest[:16]} from {spec.min_score:g}", graph.digest)
+
+
+def found_in(find: Find, photograph: Picture, canvases: Sequence[Size]) -> Detections:
+    """What `find` finds on the canvas that the service would take, in the photograph's pixels."""
+    height, width = photograph.shape[:2]
+    canvas, placed = letterbox(photograph, canvas_for(width, height, canvases))
+    found = find(canvas)
+    return Detections(placed.to_picture(found.boxes), placed.to_picture(found.landmarks), found.scores)
+
+
+def _yunet(data: Path | None) -> Detector:
     path = data / "reference" / "yunet_n_dynamic.onnx" if data else None
     if path is None or not path.is_file():
         raise BadConfig(
             "YuNet is not here (reference/yunet_n_dynamic.onnx of the data sets): ask for --reference mtcnn"
         )
-    return YuNet(path, YUNET_SCORE).detect, f"YuNet {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    digest = digest_of(path)
+    return Detector(YuNet(path, YUNET_SCORE).detect, f"YuNet {digest[:16]}", digest)

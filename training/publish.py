@@ -20,10 +20,10 @@ from training import gates
 from training.card import card_of
 from training.config import BadConfig
 from training.data.identities import BadData, Faces, load_faces
-from training.evaluation import ablations
+from training.evaluation import ablations, aligned
 from training.evaluation.floors import judged
 from training.evaluation.results import Results
-from training.evaluation.scales import EVERY, PUBLISHED, Scale
+from training.evaluation.scales import EVERY, PUBLISHED, VGA, Scale
 from training.export.checkpoints import trained_detector, trained_embedder
 from training.export.detection import measure_detection
 from training.export.graphs import Graphs, export_graphs
@@ -89,16 +89,20 @@ def measured(order: Order, graphs: Graphs, validation: Faces, scales: Sequence[S
         )
     )
     gated = ratio[GATED_FMR].value if ratio and GATED_FMR in ratio else None
+    less = min((of.value for of in detection.differences.get(VGA.name, {}).values()), default=None)
     return Results(
         recognition=people,
         fnmr_ratio=ratio,
         detection=detection,
         parity=graphs.parity,
-        verdicts=judged(order.floors, people[0].lfw, gated, detection.recall),
+        verdicts=judged(order.floors, people[0].lfw, gated, detection.recall, less),
         alike=taken.alike if taken else len(likenesses(order.data, cache)),
         lfw_measured=lfw_measured(order.data, cache),
         overlap=overlap,
         ablations=ablations.read_ablations(order.work.parent / ablations.FILE),
+        aligned=None
+        if taken
+        else aligned.read_aligned(order.work.parent / aligned.FILE, graphs.detector.digest),
     )
 
 

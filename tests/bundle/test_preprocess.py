@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.preprocess import CANVASES, Letterbox, canvas_for, letterbox
+from bundle.preprocess import CANVASES, Letterbox, canvas_for, canvases_of, enclosing, letterbox
 
 sides = st.integers(1, 1500)
 
@@ -103,6 +103,28 @@ def test_lying_pictures_lie_and_standing_ones_stand(width: int, height: int, can
 def test_what_is_no_picture_is_refused(picture: np.ndarray, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         letterbox(picture, (640, 480))
+
+
+@pytest.mark.parametrize("coarsest", [4, 8, 16, 32])
+def test_the_usual_strides_have_the_usual_canvases(coarsest: int) -> None:
+    assert canvases_of(coarsest) == CANVASES
+
+
+@pytest.mark.parametrize("coarsest", [64, 128])
+def test_coarser_strides_have_canvases_that_they_divide_and_no_picture_is_seen_smaller(coarsest: int) -> None:
+    canvases = canvases_of(coarsest)
+    assert canvases == ((640, 512), (512, 640))
+    assert not any(side % coarsest for size in canvases for side in size)
+    # The service says how small a picture would be seen by the longer side alone.
+    assert max(map(max, canvases)) == max(map(max, CANVASES))
+
+
+@given(width=sides, height=sides, multiple=st.integers(1, 128))
+def test_what_encloses_a_size_is_less_than_a_multiple_larger(width: int, height: int, multiple: int) -> None:
+    around = enclosing((width, height), multiple)
+    for side, of in zip(around, (width, height), strict=True):
+        assert side % multiple == 0
+        assert 0 <= side - of < multiple
 
 
 def test_impossible_sizes_and_coordinates_are_refused() -> None:

@@ -47,7 +47,12 @@ CANDIDATE = Candidate(
     licence=RESEARCH,
     terms={"faces": "research-only", "lfw": "research-only"},
 )
-OLD = Incumbent("default@1", Interval(-0.01, -0.02, 0.0), 3.0, Interval(0.005, -0.002, 0.012))
+AP = {
+    "easy": Interval(0.01, 0.0, 0.02),
+    "medium": Interval(0.0, -0.004, 0.004),
+    "hard": Interval(0.03, 0.01, 0.05),
+}
+OLD = Incumbent("default@1", Interval(-0.01, -0.02, 0.0), 3.0, Interval(0.005, -0.002, 0.012), AP)
 POLICY = Policy()
 
 
@@ -61,7 +66,7 @@ def gate(
 def test_a_bundle_that_is_better_in_all_passes_every_gate() -> None:
     judged = judge(CANDIDATE, OLD, POLICY)
     assert [str(of) for of in judged if not of.holds] == []
-    assert len({of.name for of in judged}) == len(judged) == 11
+    assert len({of.name for of in judged}) == len(judged) == 12
     json.dumps([of.row() for of in judged], allow_nan=False)
 
 
@@ -86,7 +91,7 @@ def test_without_an_incumbent_there_is_nothing_to_be_worse_than() -> None:
     judged = judge(CANDIDATE, None, POLICY)
     assert all(of.holds for of in judged)
     told = [of for of in judged if "no incumbent" in of.reason]
-    assert [of.name.split(":")[0] for of in told] == ["accuracy", "detection", "speed"]
+    assert [of.name.split(":")[0] for of in told] == ["accuracy", "detection", "detection", "speed"]
 
 
 def test_a_difference_that_the_faces_do_not_carry_is_not_a_pass() -> None:
@@ -98,7 +103,7 @@ def test_a_difference_that_the_faces_do_not_carry_is_not_a_pass() -> None:
 @pytest.mark.parametrize(("low", "holds"), [(0.001, True), (-0.01, True), (-0.0101, False)])
 def test_detection_is_judged_by_the_lower_bound(low: float, holds: bool) -> None:
     """Finding more on the whole is not enough if other pictures may well show that it finds less."""
-    found = gate("detection", old=replace(OLD, recall_difference=Interval(0.004, low, 0.02)))
+    found = gate("detection: recall", old=replace(OLD, recall_difference=Interval(0.004, low, 0.02)))
     assert (found.holds, found.measured, found.required) == (holds, 0.004, -0.01)
     assert found.interval == (low, 0.02)
     assert "+0.40% against default@1, 95 % from" in found.reason
@@ -106,13 +111,35 @@ def test_detection_is_judged_by_the_lower_bound(low: float, holds: bool) -> None
 
 
 def test_a_recall_that_the_pictures_do_not_carry_is_not_a_pass() -> None:
-    found = gate("detection", old=replace(OLD, recall_difference=None))
+    found = gate("detection: recall", old=replace(OLD, recall_difference=None))
     assert not found.holds
     assert "not assessed: the pictures are too few" in found.reason
 
 
-def test_a_detector_that_is_the_old_one_is_no_worse() -> None:
-    found = gate("detection", old=replace(OLD, recall_difference=None, same_detector=True))
+@pytest.mark.parametrize("setting", ["easy", "medium", "hard"])
+@pytest.mark.parametrize(("low", "holds"), [(-0.01, True), (-0.0101, False)])
+def test_average_precision_is_judged_by_the_worst_of_three_lower_bounds(
+    setting: str, low: float, holds: bool
+) -> None:
+    """Recall is of large faces: a detector that loses the small ones is refused here."""
+    name = "detection: WIDER's AP"
+    found = gate(name, old=replace(OLD, ap_differences=AP | {setting: Interval(0.002, low, 0.01)}))
+    assert (found.holds, found.measured, found.required) == (holds, 0.002, -0.01)
+    assert found.interval == (low, 0.01)
+    assert found.reason.startswith(f"{setting} +0.0020, 95 % from {low:+.4f} to +0.0100; ")
+    assert all(f"{of} {AP[of].value:+.4f}" in found.reason for of in AP if of != setting)
+    assert found.reason.endswith("against default@1, by drawing pictures anew; each lower bound may be -0.01")
+
+
+def test_without_wider_s_lists_average_precision_is_not_a_pass() -> None:
+    found = gate("detection: WIDER's AP", old=replace(OLD, ap_differences=None))
+    assert not found.holds
+    assert "WIDER's lists (val_protocol) are not there" in found.reason
+
+
+@pytest.mark.parametrize("name", ["detection: recall", "detection: WIDER's AP"])
+def test_a_detector_that_is_the_old_one_is_no_worse(name: str) -> None:
+    found = gate(name, old=replace(OLD, recall_difference=None, ap_differences=None, same_detector=True))
     assert (found.holds, found.measured, found.required) == (True, 0.0, -0.01)
     assert found.reason == "the detector is that of default@1, graph and reading: no difference"
 
@@ -247,6 +274,7 @@ def test_an_infinite_limit_switches_a_gate_off_and_it_says_so() -> None:
     off = Policy(
         fnmr_margin=math.inf,
         recall_margin=math.inf,
+        ap_margin=math.inf,
         times_old_most=math.inf,
         times_reference_most=math.inf,
         times_yunet_most=math.inf,
@@ -254,10 +282,13 @@ def test_an_infinite_limit_switches_a_gate_off_and_it_says_so() -> None:
         detector_megabytes_most=math.inf,
     )
     poor = replace(CANDIDATE, milliseconds=1e6, sizes={"embedder": 10**12, "detector": 10**12})
-    old = replace(OLD, fnmr_difference=Interval(1, 1, 1), recall_difference=Interval(-1, -1, -1))
+    fall = Interval(-1, -1, -1)
+    old = replace(
+        OLD, fnmr_difference=Interval(1, 1, 1), recall_difference=fall, ap_differences={"easy": fall}
+    )
     judged = judge(poor, old, off)
     assert all(of.holds for of in judged)
-    assert sum("the policy sets no limit" in of.reason for of in judged) == 7
+    assert sum("the policy sets no limit" in of.reason for of in judged) == 8
     json.dumps([of.row() for of in judged], allow_nan=False)
 
 
@@ -267,6 +298,7 @@ def test_the_repository_s_policies_are_valid_and_the_default_one_is_that_of_the_
     assert math.isinf(drawn.times_reference_most)
     assert math.isinf(drawn.times_yunet_most)
     assert math.isinf(drawn.recall_margin)
+    assert math.isinf(drawn.ap_margin)
     assert drawn.bundle_megabytes_most == 20
     assert read_config(Policy, CONFIGS / "synthetic-small" / "gates.toml") == drawn
 

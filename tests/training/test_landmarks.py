@@ -10,11 +10,16 @@ import pytest
 
 from bundle.align import TEMPLATE
 from bundle.decode import Detections, Floats
+from bundle.folder import open_bundle
 from training.__main__ import main
 from training.data.alignment import Find
 from training.data.identities import BadData
 from training.data.raw_photographs import Picture
-from training.landmarks import through
+from training.export.checkpoints import trained_detector
+from training.export.onnx import export_detector
+from training.export.sessions import ServedGraph
+from training.landmarks import Detector, detector_at, through
+from training.order import Order
 from training.prepare import Embedder
 
 PEOPLE, MARGIN = 4, 24  # people with two photographs each; pixels around the aligned face
@@ -68,7 +73,7 @@ def originals(tmp_path: Path) -> Path:
 
 
 def run(originals: Path, **finders: Find) -> list:
-    named = {name: (find, name) for name, find in finders.items()}
+    named = {name: Detector(find, name, f"sha256 of {name}") for name, find in finders.items()}
     return through(named, EMBEDDER, originals / "photographs", originals / "pairs.txt", originals / "cache")
 
 
@@ -79,6 +84,8 @@ def test_points_that_disagree_cost_similarity_and_the_first_is_what_others_are_c
     assert good.accuracy == 1.0
     assert good.less is None
     assert same.less == (0.0, 0.0)
+    assert (same.sha256, same.folds, same.embedder) == ("sha256 of same", 2, "drawn")
+    assert same.pairs == "8 pairs of photographs"
     assert bad.mated < good.mated - 0.1
     assert bad.less[0] == pytest.approx(bad.accuracy - good.accuracy)
 
@@ -121,3 +128,20 @@ def test_the_verb_says_what_it_lacks(
     monkeypatch.setattr("training.landmarks.datasets", lambda: None)
     assert main(["landmarks", "--photographs", str(tmp_path)]) == 1
     assert "give --pairs" in capsys.readouterr().err
+
+
+def test_a_checkpoint_answers_before_it_is_published_and_is_known_by_the_graph_s_digest(
+    order: Order, tmp_path: Path
+) -> None:
+    """Exporting a checkpoint again gives the same bytes, so that publishing knows the figures for its own."""
+    of = detector_at(order.detector)
+    export_detector(trained_detector(order.detector).model, tmp_path / "detector.onnx")
+    assert of.sha256 == ServedGraph(tmp_path / "detector.onnx").digest
+    assert of.key == f"detector {of.sha256[:16]} from 0.5"
+    answer = of.find(np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8))
+    assert answer.landmarks.shape == (len(answer), 5, 2)
+
+
+def test_a_bundle_s_detector_is_known_by_its_manifest(synthetic_bundle: Path) -> None:
+    manifest = open_bundle(synthetic_bundle).manifest
+    assert detector_at(synthetic_bundle).sha256 == manifest.files[manifest.detector.file].sha256

@@ -25,6 +25,7 @@ def test_every_verb_is_listed_with_what_it_does(capsys: pytest.CaptureFixture[st
         "overlap",
         "check-boxes",
         "mark-faces",
+        "write-coco",
         "verify",
     ):
         assert f"\n    {verb}" in told

@@ -15,14 +15,18 @@ import pytest
 
 from bundle.folder import BundleTampered, open_bundle
 from bundle.sentinel import check
+from tests.training.evaluation.test_aligned import OURS as THROUGH
+from tests.training.evaluation.test_aligned import YUNET
 from tests.training.untrained import FACES, LINEAGE, POLICY, SCENES, paced
 from training import __main__ as command
 from training import incumbent
 from training import publish as publishing
 from training.data.identities import load_faces
+from training.evaluation.aligned import write_aligned
 from training.evaluation.bootstrap import Interval
 from training.evaluation.floors import Floors
 from training.export import measure
+from training.export.difference import DetectorDifference
 from training.export.sessions import ServedGraph
 from training.loop import checkpoint
 from training.loop.records import (
@@ -127,7 +131,7 @@ def test_the_calibration_rests_on_its_split_alone(published, drawn_sets) -> None
 
 
 def test_evaluating_reads_no_calibration_face_and_publishes_nothing(
-    order: Order, monkeypatch, tmp_path: Path, exported_once: None
+    published, order: Order, monkeypatch, tmp_path: Path, exported_once: None
 ) -> None:
     read: list[str] = []
 
@@ -137,7 +141,11 @@ def test_evaluating_reads_no_calibration_face_and_publishes_nothing(
 
     monkeypatch.setattr(measure, "load_faces", watched)
     monkeypatch.setattr(publishing, "load_faces", watched)
+    digest = published.manifest.files["detector.onnx"].sha256
+    write_aligned(tmp_path / "landmarks.json", [YUNET, THROUGH.model_copy(update={"sha256": digest})])
     results = evaluate(replace(order, to=tmp_path / "none", work=tmp_path / "work"))
+    kept = results.metrics()["detection"]["good_enough_to_align_by"]  # type: ignore[index]
+    assert (kept["facet"]["sha256"], kept["facet"]["accuracy"]) == (digest, THROUGH.accuracy)
     assert set(read) == {"validation"}
     assert not (tmp_path / "none").exists()
     assert 0 <= results.detection.served.at_one.recall <= 1
@@ -238,7 +246,8 @@ def test_the_same_models_again_are_not_inferior_and_replace_the_bundle(
     found = gate(again, "accuracy")
     assert (found["measured"], found["interval"], found["holds"]) == (0, [0, 0], True)
     assert f"against {published.manifest.model_id}" in found["reason"]
-    assert gate(again, "detection")["holds"]
+    for name in ("detection: recall", "detection: WIDER's AP"):
+        assert gate(again, name)["holds"]
 
 
 @pytest.mark.parametrize(
@@ -299,15 +308,17 @@ def test_a_worse_detector_is_refused_with_the_interval(
     published, order: Order, measured_once: None, monkeypatch
 ) -> None:
     monkeypatch.setattr(incumbent, "same_detector", lambda *_: False)
-    monkeypatch.setattr(incumbent, "measure_old_detector", lambda *_: Interval(-0.03, -0.05, -0.01))
+    worse = DetectorDifference(Interval(-0.03, -0.05, -0.01), {"hard": Interval(-0.3, -0.4, -0.2)})
+    monkeypatch.setattr(incumbent, "measure_old_detector", lambda *_: worse)
     before = files(order.to)
-    policy = POLICY.model_copy(update={"recall_margin": 0.01})
+    policy = POLICY.model_copy(update={"recall_margin": 0.01, "ap_margin": 0.01})
     with pytest.raises(
         Refused, match=r"-3\.00% against synthetic@.*from -5\.00% to -1\.00%.* may be -1\.00%"
     ):
         publish(replace(order, policy=policy))
     assert files(order.to) == before
-    assert gate(order, "detection")["interval"] == [-0.05, -0.01]
+    assert gate(order, "detection: recall")["interval"] == [-0.05, -0.01]
+    assert gate(order, "detection: WIDER's AP")["interval"] == [-0.4, -0.2]
 
 
 @pytest.mark.parametrize("change", [{"first": True}, {"name": "other"}])

@@ -26,7 +26,8 @@ from training.order import Order
 from training.publish import Refused, evaluate, publish
 
 PEOPLE_ONLY = REPOSITORY / "training" / "configs" / "people-only"
-FLOORS = Floors(lfw_least=math.inf, fnmr_ratio_most=math.inf, recall_least=0)
+OFF = math.inf
+FLOORS = Floors(lfw_least=OFF, fnmr_ratio_most=OFF, recall_least=0, ap_over_yunet_least=OFF)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -109,10 +110,11 @@ def test_published_anew_over_itself_the_detector_is_no_worse(
 ) -> None:
     """And a bundle may take its detector over from itself."""
     shutil.copytree(mine.path, tmp_path / "mine")
-    policy = people.standing.model_copy(update={"recall_margin": 0.01})
+    policy = people.standing.model_copy(update={"recall_margin": 0.01, "ap_margin": 0.01})
     again = replace(people, to=tmp_path / "mine", detector=tmp_path / "mine", version="2", policy=policy)
     of = publish(again).manifest
-    assert gate(again, "detection")["reason"].startswith("the detector is that of mine@")
+    for name in ("detection: recall", "detection: WIDER's AP"):
+        assert gate(again, name)["reason"].startswith("the detector is that of mine@")
     assert of.metrics["detection"] == mine.manifest.metrics["detection"]
     assert of.version == "2"
 
@@ -138,7 +140,7 @@ def test_another_detector_is_compared_on_pictures_or_not_at_all(
     stopped = people.standing.model_copy(update={"recall_margin": math.inf, "detector_megabytes_most": 0.001})
     with pytest.raises(Refused, match=r"^size of the detector"):
         publish(replace(people, policy=stopped))
-    assert gate(people, "detection")["reason"] == "does not apply: the policy sets no limit"
+    assert gate(people, "detection: recall")["reason"] == "does not apply: the policy sets no limit"
 
 
 def test_the_recorded_recall_is_held_to_its_floor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,21 +23,36 @@ def difference_hash(picture: npt.NDArray[np.uint8]) -> Bits:
     return (np.diff(small, axis=1) > 0).ravel()
 
 
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What pictures look like. bits: bool [n, 256], the difference hash of each."""
+
+    names: tuple[str, ...]
+    bits: Bits
+
+    @staticmethod
+    def of(pictures: Iterable[tuple[str, npt.NDArray[np.uint8]]]) -> Looks:
+        """pictures: (name, RGB), one in memory at a time."""
+        hashed = [(name, difference_hash(picture)) for name, picture in pictures]
+        bits = np.array([of for _, of in hashed], bool).reshape(-1, SIDE * SIDE)
+        return Looks(tuple(name for name, _ in hashed), bits)
+
+    def nearest(self, picture: npt.NDArray[np.uint8]) -> str | None:
+        """The name of the picture that this one looks like, if there is any."""
+        if not self.names:
+            return None
+        distance = (self.bits != difference_hash(picture)).sum(1)
+        nearest = int(distance.argmin())
+        return self.names[nearest] if distance[nearest] <= NEAR else None
+
+
 def alike(
     pictures: Iterable[tuple[str, npt.NDArray[np.uint8]]], others: Iterable[tuple[str, npt.NDArray[np.uint8]]]
 ) -> list[tuple[str, str]]:
     """Names of pictures (name, RGB) that look like one of the others, each with the nearest."""
-    hashed = {name: difference_hash(picture) for name, picture in others}
-    if not hashed:
-        return []
-    names, table = list(hashed), np.stack(list(hashed.values()))
-    found = []
-    for name, picture in pictures:
-        distance = (table != difference_hash(picture)).sum(1)
-        nearest = int(distance.argmin())
-        if distance[nearest] <= NEAR:
-            found.append((name, names[nearest]))
-    return found
+    looks = Looks.of(others)
+    near = ((name, looks.nearest(picture)) for name, picture in pictures)
+    return [(name, other) for name, other in near if other is not None]
 
 
 def near_pairs(hashes: Bits, others: Bits | None = None) -> Iterator[tuple[int, int]]:

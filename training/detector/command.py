@@ -15,7 +15,7 @@ from training.data.identities import BadData
 from training.data.photographs import Photograph
 from training.detector.config import DetectorConfig
 from training.detector.dataset import Photographs
-from training.detector.material import Source, bare, boxed, load, own, selected
+from training.detector.material import Source, bare, boxed, load, measured, own, selected
 from training.detector.sweep import find_rate
 from training.detector.teacher import Teacher
 from training.detector.train import train
@@ -66,8 +66,9 @@ def splits(
 
     def read() -> None:
         sources = _sources(asked, config.longest, teacher.name if teacher else "")
-        training = load(sources, asked.run.parent, config.longest, encoded=config.encoded)
-        found.append((training, selected(sources)))
+        apart = measured(datasets(), asked.run.parent)
+        training = load(sources, asked.run.parent, config.longest, encoded=config.encoded, apart=apart)
+        found.append((training, selected(sources, apart)))
 
     by_the_first(read, world)
     if not found:

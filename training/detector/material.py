@@ -1,17 +1,19 @@
 """What a run learns from: sets of photographs in any format, who labelled them, and which are held out for selection.
 
 A tenth of the boxed pictures, by name, selects; pictures that nobody boxed teach what a dense teacher says of them.
+None may look like a picture that the detector is measured with in the end, whatever set it comes from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from bundle.folder import digest_of
@@ -22,8 +24,9 @@ from training.data.annotations.intake import TOLERATED, photographs
 from training.data.annotations.sources import open_annotations
 from training.data.annotations.terms import terms_of
 from training.data.jpeg_cache import cached
+from training.data.likeness import Looks
 from training.data.photographs import Photograph, unboxed
-from training.data.pictures import SUFFIXES
+from training.data.pictures import SUFFIXES, BadData
 from training.data.teacher_landmarks import lent, teach
 from training.data.widerface import held_out, masks, wider
 from training.detector.dataset import Photographs, keep
@@ -56,13 +59,9 @@ class Source:
 
     def key(self, longest: int) -> str:
         """12 hexadecimal digits that change with the set, who labelled it and the size of its pictures."""
-        of = [longest, self.labels]
-        for file in self.files:
-            state = file.stat()
-            of += [str(file.resolve()), state.st_size, state.st_mtime_ns]
-        return hashlib.sha256(repr(of).encode()).hexdigest()[:12]
+        return _key([longest, self.labels], self.files)
 
-    def record(self, of: Sequence[Photograph]) -> Record:
+    def record(self, of: Sequence[Photograph], left_out: int | None = None) -> Record:
         names = "\n".join(sorted(one.name for one in of))
         return Record(
             name=self.name,
@@ -71,6 +70,7 @@ class Source:
             names=hashlib.sha256(names.encode()).hexdigest(),
             labels=self.labels,
             terms=terms_of(self.path),
+            left_out=left_out,
         )
 
 
@@ -145,11 +145,56 @@ def _labels(by: str, dense: str) -> str:
     return f"{by}; imitates {dense} besides" if dense else by
 
 
-def load(sources: Sequence[Source], cache: Path, longest: int, *, encoded: bool = False) -> Photographs:
+def _key(how: list[object], files: Iterable[Path]) -> str:
+    """12 hexadecimal digits that change with `how` and with any of the files."""
+    for file in files:
+        state = file.stat()
+        how += [str(file.resolve()), state.st_size, state.st_mtime_ns]
+    return hashlib.sha256(repr(how).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the pictures look like that a detector is measured with. key: changes with them."""
+
+    looks: Looks
+    key: str
+
+
+def measured(datasets: Path | None, cache: Path) -> Measured | None:
+    """Of the data sets' WIDER validation pictures, kept in `cache`; None where there are none.
+
+    Raises BadData for pictures that cannot be used.
+    """
+    root = datasets / "wider" if datasets else None
+    if root is None or not root.is_dir():
+        return None
+    key = _key([], sorted(of for of in root.glob("*.*") if of.is_file()))
+    file = cache / f"looks-{key}.npz"
+    if not file.is_file():
+        looks = Looks.of((of.name, of.pixels) for of in wider(root, "val"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partly = file.with_suffix(".partial.npz")
+        np.savez(partly, names=np.array(looks.names, np.str_), bits=looks.bits)
+        partly.replace(file)
+    with np.load(file) as of:
+        looks = Looks(tuple(of["names"].tolist()), of["bits"])
+    return Measured(looks, key) if looks.names else None
+
+
+def load(
+    sources: Sequence[Source],
+    cache: Path,
+    longest: int,
+    *,
+    encoded: bool = False,
+    apart: Measured | None = None,
+) -> Photographs:
     """The training pictures of all sources, in their order, with a record of each.
 
-    encoded: keep them as JPEG in files in `cache`, for machines whose memory does not hold them decoded. Raises BadData
-    for sets that cannot be used, BadConfig where decoded pictures need more memory than is free.
+    encoded: keep them as JPEG in files in `cache`, for machines whose memory does not hold them decoded; apart: what
+    looks like one of these pictures is left out aloud. Raises BadData for sets that cannot be used, or of which nothing
+    is left, BadConfig where decoded pictures need more memory than is free.
     """
     every: list[Photograph] = []
     records = []
@@ -162,14 +207,51 @@ def load(sources: Sequence[Source], cache: Path, longest: int, *, encoded: bool 
             )
 
         some = cached(cache / f"photographs-{of.key(longest)}.jpegs", shown) if encoded else list(shown())
-        records.append(of.record(some))
+        # Pictures that stay in a file are not decoded for this at every start.
+        file = cache / f"alike-{of.key(longest)}-{apart.key}.json" if apart and encoded else None
+        near = _near(of, some, apart, file)
+        some = [one for one in some if one.name not in near]
+        records.append(of.record(some, len(near) if apart else None))
         every += some
+    if not every and any(of.left_out for of in records):
+        raise BadData(
+            "no picture is left to train on: all look like one that is measured with; give other sets"
+        )
     return keep(every, tuple(records))
 
 
-def selected(sources: Sequence[Source]) -> list[Photograph]:
-    """The pictures that are held out."""
-    return list(chain.from_iterable(of.chosen() for of in sources))
+def selected(sources: Sequence[Source], apart: Measured | None = None) -> list[Photograph]:
+    """The pictures that are held out, without those that look like one of `apart`."""
+    every: list[Photograph] = []
+    for of in sources:
+        some = list(of.chosen())
+        near = _near(of, some, apart)
+        every += [one for one in some if one.name not in near]
+    return every
+
+
+def _near(
+    of: Source, photographs: Sequence[Photograph], apart: Measured | None, file: Path | None = None
+) -> dict[str, str]:
+    """By name those that look like a picture to measure with, and like which; kept in `file` where that is given."""
+    if apart is None:
+        return {}
+    if file is not None and file.is_file():
+        near: dict[str, str] = json.loads(file.read_text())
+    else:
+        each = ((one.name, apart.looks.nearest(np.asarray(one.pixels))) for one in photographs)
+        near = {name: other for name, other in each if other is not None}
+        if file is not None:
+            partly = file.with_suffix(".partial")
+            partly.write_text(json.dumps(near))
+            partly.replace(file)
+    if near:
+        first, other = next(iter(near.items()))
+        tqdm.write(
+            f"{of.path}: {len(near):,} of {len(photographs):,} pictures look like one that is measured with and are "
+            f"left out, the first: {first}, like {other}"
+        )
+    return near
 
 
 @dataclass

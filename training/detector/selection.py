@@ -13,7 +13,7 @@ import torch
 
 from bundle.decode import Detections, Floats
 from bundle.manifest import DetectorSpec
-from bundle.preprocess import Size, letterbox
+from bundle.preprocess import Size, canvases_of, letterbox
 from bundle.views import faces_in, views
 from training.data.photographs import Photograph
 from training.detector.config import DetectorConfig
@@ -21,7 +21,6 @@ from training.detector.retinanet import RetinaNet, ServedDetector
 from training.evaluation.detection import counted, recall_at_false_positives
 
 GATED = "recall@0.1fp"  # what the best checkpoint is chosen by
-CANVAS: Size = (640, 480)
 SHOWN = 6  # pictures of a validation that TensorBoard gets
 SHOWN_SCORE = 0.5
 FACE, FOUND = (60, 120, 255), (255, 180, 0)  # RGB
@@ -44,10 +43,8 @@ def select(model: RetinaNet, photographs: Sequence[Photograph], config: Detector
 
 
 def canvas_of(config: DetectorConfig) -> Size:
-    """CANVAS, as much larger as the coarsest level needs."""
-    coarsest = config.anchors.strides[-1]
-    width, height = (-(-length // coarsest) * coarsest for length in CANVAS)
-    return width, height
+    """The canvas of lying pictures that the exported detector will have."""
+    return canvases_of(config.anchors.strides[-1])[0]
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from training.evaluation.aligned import Aligned
 from training.evaluation.bootstrap import Interval
 from training.evaluation.detectors import ONE_VIEW, OURS, DetectorResults
 from training.evaluation.finding import HEIGHT_LEAST, Band
@@ -64,12 +65,18 @@ PUBLISHED = (
 )
 
 
-def detection_part(of: DetectorResults | RecordedDetection, *, drawn: bool = False) -> str:
-    """Markdown from `## Detection` up to the next part. drawn: the pictures are, so nothing published compares."""
+def detection_part(
+    of: DetectorResults | RecordedDetection, aligned: Aligned | None = None, *, drawn: bool = False
+) -> str:
+    """Markdown from `## Detection` up to the next part. drawn: the pictures are, so nothing published compares.
+
+    aligned: what the points cost recognition; a detector that is taken over has it in its own report.
+    """
     if isinstance(of, RecordedDetection):
         return f"## Detection\n\n{of.told}"
     parts = [_found(of), _wider(of), _heights(of), _near(of), _points(of), _faceless(of)]
     if not drawn:
+        parts.insert(5, _aligned(aligned))
         parts.insert(2, _gap(of))
     return "\n\n".join(parts)
 
@@ -217,6 +224,30 @@ def _points(of: DetectorResults) -> str:
         "people's annotations**, of which the set has none: against a reference detector's points where its box agrees "
         "with the official one. It taught points in training too, so agreement flatters; its own line says how far it "
         "agrees with itself at another scale."
+    )
+
+
+def _aligned(of: Aligned | None) -> str:
+    title = "### Good enough to align by"
+    if of is None:
+        return f"{title}\n\nNot assessed: `python -m training landmarks` was not run on this graph."
+    rows = [
+        [
+            name,
+            f"{one.accuracy:.2%} ± {one.error:.2%}",
+            f"{one.mated:.3f}",
+            f"{one.missed:,} of {one.photographs:,}",
+        ]
+        for name, one in ((OURS, of.ours), (of.reference.name, of.reference))
+    ]
+    head = ["aligned by the points of", "accuracy", "mated similarity", "photographs without a face"]
+    value, low, high = (f"{100 * rate:+.2f}" for rate in (of.less.value, of.less.low, of.less.high))
+    return (
+        f"{title}\n\n{table(head, rows)}\n\n{of.ours.pairs}, from original photographs; one embedder for both "
+        f"(sha256 {of.ours.embedder}), so the difference is the detectors' alone: {value} points, 95 % from {low} to "
+        f"{high}, by Student's t over the {of.ours.folds} folds. Accuracy over the folds ± its standard error; a "
+        "photograph without a face fails its mated pairs. Measured with the graph whose sha256 is "
+        f"{of.ours.sha256}."
     )
 
 

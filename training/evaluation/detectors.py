@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.decode import Detections
-from bundle.preprocess import Picture, canvas_for, letterbox
+from bundle.preprocess import CANVASES, Picture, Size, canvas_for, letterbox
 from training.data.photographs import Photograph
 from training.evaluation.bootstrap import Interval
 from training.evaluation.detection import Curve, Scene, curve
@@ -22,7 +22,7 @@ from training.evaluation.faceless import FalseFinds, false_finds
 from training.evaluation.finding import Band, Find, Finding, Truth, finding, precisions, tallies
 from training.evaluation.landmark_error import LandmarkError, landmark_error
 from training.evaluation.near import Framed, large_faces
-from training.evaluation.scales import MULTIPLE, ORIGINAL, PUBLISHED, VGA, Scale, seen, seen_at
+from training.evaluation.scales import ORIGINAL, PUBLISHED, VGA, Scale, seen, seen_at
 from training.evaluation.wider_protocol import SETTINGS, Tally, difference
 
 OURS, ONE_VIEW, REFERENCE = "facet", "facet, one view", "YuNet"
@@ -108,25 +108,28 @@ def look(
     photographs: Iterable[Photograph],
     without_faces: Iterable[tuple[str, Picture]] = (),
     known: Mapping[Key, list[Detections]] | None = None,
-    multiple: int = MULTIPLE,
+    canvases: Sequence[Size] = CANVASES,
 ) -> Looked:
-    """Every contender on every picture, one decoded at a time; what is `known` is not asked for again."""
+    """Every contender on every picture, one decoded at a time; what is `known` is not asked for again.
+
+    canvases: those of the bundle, on which all of them see the frames that a face fills.
+    """
     looked = Looked(found=dict(known or {}))
     asked = {
         of.name: [scale for scale in of.scales if (of.name, scale.name) not in looked.found]
         for of in contenders
     }
-    for frame in large_faces(_passing(photographs, contenders, asked, looked, multiple), FRACTIONS):
+    for frame in large_faces(_passing(photographs, contenders, asked, looked), FRACTIONS):
         height, width = frame.pixels.shape[:2]
         looked.frames.append(replace(frame, pixels=np.empty((height, width, 0), np.uint8)))
         for of in contenders:
-            looked.near.setdefault(of.name, []).append(_served(of.find, frame.pixels))
+            looked.near.setdefault(of.name, []).append(_served(of.find, frame.pixels, canvases))
     for source, picture in without_faces:
         looked.sources.append(source)
         for of in contenders:
             if of.name == ONE_VIEW:
                 continue
-            looked.faceless.setdefault(of.name, []).append(seen(of.find, picture, VGA, multiple))
+            looked.faceless.setdefault(of.name, []).append(seen(of.find, picture, VGA))
     return looked
 
 
@@ -135,7 +138,6 @@ def _passing(
     contenders: Sequence[Contender],
     asked: Mapping[str, Sequence[Scale]],
     looked: Looked,
-    multiple: int,
 ) -> Iterator[Photograph]:
     """The photographs, each looked at as it passes."""
     for photograph in tqdm(photographs, desc="finding faces", unit="picture", mininterval=5):
@@ -143,14 +145,14 @@ def _passing(
         pixels = np.asarray(photograph.pixels)
         for of in contenders:
             scales = asked[of.name]
-            for scale, found in zip(scales, seen_at(of.find, pixels, scales, multiple), strict=True):
+            for scale, found in zip(scales, seen_at(of.find, pixels, scales), strict=True):
                 looked.found.setdefault((of.name, scale.name), []).append(found)
         yield photograph
 
 
-def _served(find: Find, picture: Picture) -> Detections:
+def _served(find: Find, picture: Picture, canvases: Sequence[Size]) -> Detections:
     """Faces in the picture's pixels, on the canvas that the service would take."""
-    canvas, placed = letterbox(picture, canvas_for(picture.shape[1], picture.shape[0]))
+    canvas, placed = letterbox(picture, canvas_for(picture.shape[1], picture.shape[0], canvases))
     on = find(canvas)
     return Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores)
 

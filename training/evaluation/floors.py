@@ -22,16 +22,25 @@ def _share(value: float) -> float:
     return value
 
 
+def _difference(value: float) -> float:
+    if not (-1 <= value <= 1 or math.isinf(value)):
+        raise ValueError("a difference of -1 to 1 is expected, or inf, which switches the floor off")
+    return value
+
+
 Least = Annotated[float, AfterValidator(_share)]
+LeastDifference = Annotated[float, AfterValidator(_difference)]
 
 
-class Floors(RunConfig):
-    """LFW accuracy, our FNMR over the reference embedder's at FMR 1e-3 on validation, recall at one false positive.
-    `inf` switches a floor off."""
+class Floors(RunConfig, allow_inf_nan=True):
+    """LFW accuracy, our FNMR over the reference embedder's at FMR 1e-3 on validation, recall at one false positive, and
+    WIDER's AP less the reference detector's at VGA, of easy, medium and hard the smallest. `inf` switches a floor
+    off."""
 
     lfw_least: Least = 0.98  # infinite: there are no verification pairs
     fnmr_ratio_most: float = Field(1.25, gt=0)  # infinite: no reference stands beside
     recall_least: Least = 0.90
+    ap_over_yunet_least: LeastDifference = math.inf
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,21 @@ class Verdict:
         return f"{self.floor}: {got}, floor {self.asked:g}: {'holds' if self.holds else 'FAILS'}"
 
 
-def judged(floors: Floors, lfw: float | None, fnmr_ratio: float | None, recall: float) -> list[Verdict]:
+def judged(
+    floors: Floors,
+    lfw: float | None,
+    fnmr_ratio: float | None,
+    recall: float,
+    ap_over_yunet: float | None = None,
+) -> list[Verdict]:
     """Every floor of the policy that applies, with its verdict. None: not measured."""
+    less = "smallest difference of AP to YuNet's at VGA with one view, at least"
     ratio = "FNMR at FMR 1e-3 over the reference embedder's, at most"
     asked = (
         ("LFW accuracy, at least", floors.lfw_least, lfw, operator.ge),
         ("recall at 1 false positive a picture, at least", floors.recall_least, recall, operator.ge),
         (ratio, floors.fnmr_ratio_most, fnmr_ratio, operator.le),
+        (less, floors.ap_over_yunet_least, ap_over_yunet, operator.ge),
     )
     return [
         Verdict(floor, limit, measured, measured is not None and reaches(measured, limit))

@@ -23,7 +23,7 @@ def card(about: About, results: Results, calibration: Calibration) -> str:
         _summary(about, results),
         _data(about, results),
         recognition_part(about, results),
-        detection_part(results.detection, drawn=about.synthetic),
+        detection_part(results.detection, results.aligned, drawn=about.synthetic),
         thresholds_part(calibration, results.promise or {}),
         _parity(results),
         _limits(about),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.evaluation.ablations import Ablation
+from training.evaluation.aligned import Aligned
 from training.evaluation.bootstrap import Interval
 from training.evaluation.detectors import DetectorResults
 from training.evaluation.floors import Verdict
@@ -30,13 +31,14 @@ class Results:
     promise: Mapping[str, Any] | None = None  # what `calibration_report` found
     overlap: Overlap | None = None  # of the evaluation sets with the training set; None: not assessed
     ablations: Sequence[Ablation] = ()  # other trainings: less data, no teacher
+    aligned: Aligned | None = None  # what the detector's points cost recognition; None: not measured now
 
     def metrics(self) -> dict[str, object]:
         """As the manifest keeps it."""
         ratio = {f"fnmr_ratio@fmr={f:g}": vars(of) for f, of in (self.fnmr_ratio or {}).items()}
         return {
             "recognition": {**{of.name: of.metrics() for of in self.recognition}, **ratio},
-            "detection": self.detection.metrics(),
+            "detection": self.detection.metrics() | self._aligned(),
             "parity": {name: dict(of) for name, of in self.parity.items()},
             "floors": {
                 v.floor: {"asked": v.asked, "measured": v.measured, "holds": v.holds} for v in self.verdicts
@@ -47,6 +49,10 @@ class Results:
             "overlap": self.overlap.metrics() if self.overlap else {},
             "ablations": {of.name: of.model_dump(exclude={"name"}) for of in self.ablations},
         }
+
+    def _aligned(self) -> dict[str, object]:
+        """Among the detector's, so that whoever takes it over carries it along."""
+        return {"good_enough_to_align_by": self.aligned.metrics()} if self.aligned else {}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from itertools import chain
 import numpy as np
 
 from bundle.decode import Detections, nms
-from bundle.preprocess import Picture, Size, letterbox
+from bundle.preprocess import Picture, Size, enclosing, letterbox
 
-MULTIPLE = 32  # of pixels that a canvas's sides are; 32 is the coarsest stride of the default anchors
+# What a canvas's sides are multiples of, pixels; whoever has coarser strides sees more black beside the picture.
+MULTIPLE = 32
 NMS_IOU = 0.4
 
 Find = Callable[[Picture], Detections]  # on a canvas, in its pixels
@@ -35,11 +36,11 @@ class Scale:
             return 1.0
         return min(self.canvas[0] / width, self.canvas[1] / height, 1.0)
 
-    def views(self, width: int, height: int, multiple: int = MULTIPLE) -> list[tuple[Size, float]]:
+    def views(self, width: int, height: int) -> list[tuple[Size, float]]:
         """The canvases on which such a picture is looked at, and its scale on each."""
         if self.canvas is not None:
-            return [(_up(*self.canvas, multiple), self.ratio(width, height))]
-        return [(_up(round(width * of), round(height * of), multiple), of) for of in self.factors]
+            return [(enclosing(self.canvas, MULTIPLE), self.ratio(width, height))]
+        return [(enclosing((round(width * of), round(height * of)), MULTIPLE), of) for of in self.factors]
 
 
 CANVAS: Size = (640, 480)
@@ -50,17 +51,15 @@ PUBLISHED = (VGA, ORIGINAL)  # what publishing measures; all three take several 
 EVERY = (VGA, ORIGINAL, MULTI)
 
 
-def seen(find: Find, picture: Picture, scale: Scale, multiple: int = MULTIPLE) -> Detections:
+def seen(find: Find, picture: Picture, scale: Scale) -> Detections:
     """Faces of an RGB picture (h, w, 3) in its own pixels; the answers of several views merged by NMS."""
-    return seen_at(find, picture, (scale,), multiple)[0]
+    return seen_at(find, picture, (scale,))[0]
 
 
-def seen_at(
-    find: Find, picture: Picture, scales: Sequence[Scale], multiple: int = MULTIPLE
-) -> list[Detections]:
+def seen_at(find: Find, picture: Picture, scales: Sequence[Scale]) -> list[Detections]:
     """As `seen` at each of the scales; a view that two of them share is looked at once."""
     height, width = picture.shape[:2]
-    views = [of.views(width, height, multiple) for of in scales]
+    views = [of.views(width, height) for of in scales]
     looks = {view: _look(find, picture, *view) for view in dict.fromkeys(chain(*views))}
     return [_merged([looks[view] for view in of]) for of in views]
 
@@ -79,9 +78,3 @@ def _look(find: Find, picture: Picture, size: Size, ratio: float) -> Detections:
     canvas, placed = letterbox(picture, size, max_upscale=ratio)
     on = find(canvas)
     return Detections(placed.to_picture(on.boxes), placed.to_picture(on.landmarks), on.scores)
-
-
-def _up(width: int, height: int, multiple: int) -> Size:
-    """The smallest canvas of whole multiples around `width` × `height`."""
-    across, down = (max(1, -(-side // multiple)) * multiple for side in (width, height))
-    return across, down

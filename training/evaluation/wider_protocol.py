@@ -39,9 +39,14 @@ class Truth:
     counts: npt.NDArray[np.bool_]  # (faces,)
 
 
+def listed(folder: Path) -> bool:
+    """Whether the official lists of all settings are there."""
+    return all(_list(folder, setting).is_file() for setting in SETTINGS)
+
+
 def protocol(folder: Path, setting: Setting) -> dict[str, Truth]:
     """The official list of a setting by "event/picture" (no suffix), read from `wider_{setting}_val.mat`."""
-    lists: Any = loadmat(str(folder / f"wider_{setting}_val.mat"))
+    lists: Any = loadmat(str(_list(folder, setting)))
     truths = {}
     for event, files, boxes, kept in zip(
         *(lists[key][:, 0] for key in ("event_list", "file_list", "face_bbx_list", "gt_list")), strict=True
@@ -51,6 +56,10 @@ def protocol(folder: Path, setting: Setting) -> dict[str, Truth]:
             counts[counted.ravel().astype(int) - 1] = True
             truths[f"{event[0]}/{file[0]}"] = Truth(faces.astype(np.float32), counts)
     return truths
+
+
+def _list(folder: Path, setting: Setting) -> Path:
+    return folder / f"wider_{setting}_val.mat"
 
 
 def official(found: Detections, width: int) -> Detections:

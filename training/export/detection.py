@@ -29,7 +29,7 @@ from training.evaluation.detectors import (
 )
 from training.evaluation.faceless import faceless
 from training.evaluation.finding import Finding, keep, kept
-from training.evaluation.scales import MULTIPLE, NMS_IOU, PUBLISHED, VGA, Scale
+from training.evaluation.scales import NMS_IOU, PUBLISHED, VGA, Scale
 from training.export.looks import digest_of_files, looked
 from training.export.sessions import LEAST_SCORE, ServedGraph, finder
 
@@ -74,7 +74,7 @@ def measure_detection(
         wider(root, "val"),
         faceless(without_faces),
         known,
-        multiple=max(MULTIPLE, *spec.anchors.strides),
+        canvases=spec.canvases,
     )
     for key, file in files.items():
         if key not in known:

@@ -16,7 +16,6 @@ from bundle.manifest import DetectorSpec
 from bundle.preprocess import letterbox
 from training.data.widerface import wider
 from training.evaluation.bootstrap import Interval
-from training.evaluation.scales import CANVAS
 from training.export.difference import TooFewPictures, recall_differences
 from training.export.ladder import CANONICAL, PICTURES, TENTH, Budget, Rung
 from training.export.looks import looked
@@ -71,7 +70,8 @@ class DetectorForms:
 
     def against_model(self) -> FoundAgreement:
         some = [
-            letterbox(of.pixels, CANVAS)[0] for of in islice(wider(self.root, "selection"), 0, None, TENTH)
+            letterbox(of.pixels, self.spec.canvases[0])[0]
+            for of in islice(wider(self.root, "selection"), 0, None, TENTH)
         ]
         return check_detector(self.module, self.canonical, self.spec, np.stack(some) if some else None)
 

@@ -1,18 +1,21 @@
 """By how much one model's rate differs from another's on the same people or pictures, with its interval: FNMR of
-embedders, recall of detectors."""
+embedders, recall and WIDER's AP of detectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bundle.decode import Detections
 from training.evaluation.bootstrap import Interval, RankedScores, drawn_people
 from training.evaluation.detection import Scene, judge
+from training.evaluation.finding import Truth, tallies
 from training.evaluation.pairwise import People
 from training.evaluation.verification import MIN_FALSE_MATCHES, TooFewImpostors
+from training.evaluation.wider_protocol import SETTINGS, difference, listed
 
 LEAST_PICTURES = 30  # fewer, drawn anew, do not tell how much pictures differ
 
@@ -44,6 +47,30 @@ def fnmr_differences(
 
 class TooFewPictures(Exception):
     """The pictures carry no interval of a recall; the message says how many there are."""
+
+
+@dataclass(frozen=True)
+class DetectorDifference:
+    """One detector less another on the same pictures at VGA. recall: at one false positive a picture, of faces of
+    HEIGHT_LEAST and more; average_precision: WIDER's by setting, of small faces too; None without its lists."""
+
+    recall: Interval
+    average_precision: Mapping[str, Interval] | None
+
+
+def detector_difference(
+    found: Sequence[Detections], base: Sequence[Detections], truth: Sequence[Truth], lists: Path
+) -> DetectorDifference:
+    """Of `found` and `base`, answers to the same validation pictures. lists: the folder of WIDER's official lists.
+
+    AP is of what each was asked for, with its own number of anchors: fit to compare two, and no figure of its own.
+    Raises TooFewPictures.
+    """
+    (recall,) = recall_differences([found], base, [of.scene() for of in truth])
+    if not listed(lists):
+        return DetectorDifference(recall, None)
+    ours, theirs = tallies(truth, found, lists), tallies(truth, base, lists)
+    return DetectorDifference(recall, {of: difference(ours[of], theirs[of]) for of in SETTINGS})
 
 
 def recall_differences(

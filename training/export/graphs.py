@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bundle.manifest import DetectorSpec, EmbedderSpec, Variant
+from bundle.preprocess import canvases_of
 from bundle.sentinel import Sentinel, WrongAnswer, sentinel
 from training.data.identities import Faces
 from training.detector.config import DetectorConfig
@@ -90,7 +91,7 @@ def export_graphs(
         detector_spec, variants = detector.spec, detector.variants
         found, of_detector = detector.graphs()
     else:
-        detector_spec = DetectorSpec(anchors=detector.config.anchors)
+        detector_spec = spec_of(detector.config)
         found, of_detector = _exported(
             detector.model, detector_spec, photographs, folder, cache, detector_budget
         )
@@ -111,6 +112,12 @@ def export_graphs(
         variants=(*variants_of("embedder", canonical, of_embedder), *variants),
         taken_over=detector if isinstance(detector, TakenOver) else None,
     )
+
+
+def spec_of(config: DetectorConfig) -> DetectorSpec:
+    """How a detector that was trained by `config` is run: on canvases that its coarsest stride divides."""
+    layout = config.anchors
+    return DetectorSpec(anchors=layout, canvases=canvases_of(max(layout.strides)))
 
 
 def _exported(

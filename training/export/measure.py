@@ -36,7 +36,12 @@ from training.evaluation.one_person import one_person_pairs
 from training.evaluation.promise import calibration_report
 from training.evaluation.recognition import Embedded, Overlap, Recognition, recognition
 from training.evaluation.verification import TooFewImpostors
-from training.export.difference import TooFewPictures, fnmr_differences, recall_differences
+from training.export.difference import (
+    DetectorDifference,
+    TooFewPictures,
+    detector_difference,
+    fnmr_differences,
+)
 from training.export.graphs import Graphs
 from training.export.looks import digest_of_files, found_alike, looked
 from training.export.pace import milliseconds
@@ -141,16 +146,15 @@ def same_detector(old: Bundle, served: ServedGraph, spec: DetectorSpec) -> bool:
 
 def measure_old_detector(
     old: Bundle, served: ServedGraph, spec: DetectorSpec, data: Path, cache: Path
-) -> Interval | None:
-    """Recall at one false positive a validation picture of `served` less that of the detector of `old`, both as served;
-    None where the pictures do not carry it, or there are none. Whichever has looked at them before does not look
-    again."""
+) -> DetectorDifference | None:
+    """What `served` does on the validation pictures less what the detector of `old` does, both as served; None where
+    they do not carry it, or there are none. Whichever has looked at them before does not look again."""
     if not (data / "wider").is_dir():
         return None
     lookers = {"new": (served, spec), "old": (served_graph(old, "detector"), old.manifest.detector)}
     truth, found = looked(lookers, data / "wider", "val", cache)
     try:
-        return recall_differences([found["new"]], found["old"], [of.scene() for of in truth])[0]
+        return detector_difference(found["new"], found["old"], truth, data / "wider" / "val_protocol")
     except TooFewPictures:
         return None
 

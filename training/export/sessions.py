@@ -14,7 +14,7 @@ from tqdm import tqdm
 from bundle.decode import Detections
 from bundle.folder import Bundle
 from bundle.manifest import DetectorSpec
-from bundle.preprocess import Picture
+from bundle.preprocess import Picture, enclosing, letterbox
 from bundle.views import faces_in, views
 from training.evaluation.finding import Find
 
@@ -55,10 +55,13 @@ def served_graph(of: Bundle, role: Literal["embedder", "detector"] = "embedder")
 
 
 def finder(graph: ServedGraph, spec: DetectorSpec, min_score: float = LEAST_SCORE) -> Find:
-    """The detector's graph, seeing and decoding a canvas as the service does."""
+    """The detector's graph, seeing and decoding a canvas as the service does; one of any size, black up to what the
+    strides divide."""
+    coarsest = max(spec.anchors.strides)
 
     def find(canvas: Picture) -> Detections:
-        seen = views(canvas, spec)
+        height, width = canvas.shape[:2]
+        seen = views(letterbox(canvas, enclosing((width, height), coarsest))[0], spec)
         outputs = [[of[0] for of in graph.run(view.pixels[None])] for view in seen]
         return faces_in(seen, outputs, spec, min_score)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.likeness import NEAR, alike, difference_hash, near_pairs
+from training.data.likeness import NEAR, Looks, alike, difference_hash, near_pairs
 from training.data.scenes import draw_scene
 
 SCENES = [(f"scene {number}", draw_scene(number).pixels) for number in range(40)]
@@ -26,6 +26,14 @@ def test_different_pictures_are_not_alike() -> None:
 
 def test_with_nothing_to_compare_nothing_is_alike() -> None:
     assert alike([("one", np.zeros((9, 9, 3), np.uint8))], []) == []
+
+
+def test_the_nearest_picture_is_named_and_a_stranger_is_not() -> None:
+    looks = Looks.of(SCENES[:20])
+    assert looks.bits.shape == (20, 256)
+    assert looks.nearest(SCENES[7][1]) == "scene 7"
+    assert looks.nearest(SCENES[30][1]) is None
+    assert Looks.of([]).nearest(SCENES[7][1]) is None
 
 
 def test_pairs_of_one_set_are_named_once_and_of_two_sets_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:

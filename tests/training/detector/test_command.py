@@ -38,6 +38,7 @@ compile = false
 def _quick_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "peak_flops", lambda device, dtype: 1e11)
     monkeypatch.setattr(tracking, "_commit", lambda: None)
+    monkeypatch.setattr(command, "datasets", lambda: None)
     monkeypatch.setattr(tracking, "_tensorboard", lambda folder, initial: None)
 
 
@@ -153,7 +154,7 @@ def test_training_goes_on_past_what_is_wrong_in_a_set_and_reports_it(
 def test_more_sets_join_the_data_sets_own(
     places: Path, tmp_path: Path, drawn_sets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FACET_DATASETS", str(drawn_sets.root))
+    monkeypatch.setattr(command, "datasets", lambda: drawn_sets.root)
     (tmp_path / "landmarks.npz").write_bytes(drawn_sets.landmarks.read_bytes())
     monkeypatch.setattr(command, "train", lambda *given: kept.append(given))
     kept: list[Any] = []
@@ -161,6 +162,7 @@ def test_more_sets_join_the_data_sets_own(
     assert main([*basic, "--also-boxed", str(places / "doors")]) == 0
     photographs, selection = kept[0][2:4]
     assert [of.name for of in photographs.records] == ["wider", "masks", "doors"]
+    assert [of.left_out for of in photographs.records] == [0, 0, 0]
     assert {one.name.startswith("train/") for one in selection} == {True, False}
 
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from training.config import BadConfig, read_config
 from training.detector.config import Backbone, DenseTeaching, DetectorConfig
 from training.detector.student import model_of
-from training.embedder.backbones.cost import parameters
+from training.embedder.backbones.cost import macs, parameters
 
 # What the checkpoints of two versions hold: the first default's, which had no head to choose, and the next one's.
 FIRST = {
@@ -109,7 +111,13 @@ def test_what_a_checkpoint_holds_is_read_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["detector.toml", "synthetic/detector.toml", "synthetic-small/detector.toml"]
+    "file",
+    [
+        "detector.toml",
+        "detector_resnet50.toml",
+        "synthetic/detector.toml",
+        "synthetic-small/detector.toml",
+    ],
 )
 def test_the_committed_configurations_are_valid(repository: Path, file: str) -> None:
     assert read_config(DetectorConfig, repository / "training" / "configs" / file).epochs > 0
@@ -155,6 +163,21 @@ def test_without_a_teacher_its_part_is_off_and_the_rest_as_it_was() -> None:
     assert DetectorConfig.model_validate(alone.model_dump(mode="json")) == alone
     with pytest.raises(BadConfig, match="give a dense teacher, or nothing is learnt"):
         DetectorConfig.model_validate({"losses": {"weight": 0}}).alone()
+
+
+def test_the_recipe_for_gpus_is_retinaface_s_with_the_published_resnet50(repository: Path) -> None:
+    config = read_config(DetectorConfig, repository / "training" / "configs" / "detector_resnet50.toml")
+    with torch.device("meta"):
+        model = model_of(config)
+    classifier = 2048 * 1000 + 1000
+    assert parameters(model.backbone) + classifier == 25_557_032
+    assert f"{parameters(model) / 1e6:.1f}" == "30.7"
+    assert f"{macs(model, (1, 3, 512, 640)) / 1e9:.1f}" == "63.2"
+    sizes = [size for of in config.anchors.sizes for size in of]
+    np.testing.assert_allclose(sizes, 16 * 2 ** (np.arange(15) / 3), rtol=1e-3)
+    assert 16 < sizes[-1] == pytest.approx(406, abs=1)
+    at = [config.schedule.factor(round(epoch * 402.5), round(80 * 402.5)) for epoch in (20, 54, 56, 67, 69)]
+    assert at == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 @pytest.mark.parametrize(

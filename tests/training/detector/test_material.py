@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,9 +17,9 @@ from training.config import BadConfig
 from training.data.jpeg_cache import EncodedPixels
 from training.data.photographs import Photograph
 from training.data.pictures import BadData
-from training.data.widerface import held_out
+from training.data.widerface import held_out, wider
 from training.detector import material
-from training.detector.material import bare, boxed, load, own, selected
+from training.detector.material import bare, boxed, load, measured, own, selected
 
 DENSE = "teacher.onnx sha256:0f"
 
@@ -174,3 +175,66 @@ def test_a_source_is_called_by_its_folder(tmp_path: Path) -> None:
     source = bare(tmp_path / "crowd" / "JPEGImages", 64, DENSE)
     assert source.name == "crowd"
     assert replace(source, path=tmp_path / "crowd").name == "crowd"
+
+
+def with_leaks(root: Path, drawn_sets: Any) -> tuple[Path, set[str], set[str]]:
+    """A set of 24 pictures, two to train on and one held out that are validation pictures, smaller; their names, and
+    the one's."""
+    yolo_set(root, 24)
+    train = [name for name in named(24) if not held_out(name)][:2]
+    chosen = [name for name in named(24) if held_out(name)][:1]
+    for name, one in zip([*train, *chosen], wider(drawn_sets.root / "wider", "val"), strict=False):
+        small = cv2.resize(one.pixels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(root / name), small[..., ::-1])
+    return root, set(train), set(chosen)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_picture_that_is_measured_with_is_left_out_whatever_it_is_called(
+    drawn_sets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], encoded: bool
+) -> None:
+    root, train, chosen = with_leaks(tmp_path / "set", drawn_sets)
+    apart, source = measured(drawn_sets.root, tmp_path), boxed(root, 320)
+    for _ in range(2):  # and again from what is kept
+        training = load([source], tmp_path, 320, encoded=encoded, apart=apart)
+        names = {one.name for one in training.every}
+        assert names == {name for name in named(24) if not held_out(name)} - train
+        (record,) = training.records
+        assert (record.pictures, record.left_out) == (len(names), 2)
+        told = capsys.readouterr().out
+        assert f"2 of {len(names) + 2} pictures look like one that is measured with" in told
+        assert f"the first: {min(train, key=named(24).index)}, like val/" in told
+    held = {one.name for one in selected([source], apart)}
+    assert held == {name for name in named(24) if held_out(name)} - chosen
+
+
+def test_bare_pictures_are_compared_too_and_a_set_of_nothing_else_is_refused(
+    drawn_sets: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "crowd").mkdir()
+    for place, one in enumerate(wider(drawn_sets.root / "wider", "val")):
+        cv2.imwrite(str(tmp_path / "crowd" / f"{place}.png"), one.pixels[..., ::-1])
+    source = bare(tmp_path / "crowd", 320, DENSE)
+    with pytest.raises(BadData, match="no picture is left to train on"):
+        load([source], tmp_path, 320, apart=measured(drawn_sets.root, tmp_path))
+    assert len(load([source], tmp_path, 320)) == 8
+
+
+def test_what_is_measured_with_is_looked_at_once(
+    drawn_sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measured(drawn_sets.root, tmp_path)
+    assert first is not None
+    assert len(first.looks.names) == 8
+    monkeypatch.setattr(material, "wider", lambda *_: pytest.fail("looked again"))
+    again = measured(drawn_sets.root, tmp_path)
+    assert again is not None
+    assert again.looks.names == first.looks.names
+    assert (again.looks.bits == first.looks.bits).all()
+
+
+def test_without_validation_pictures_nothing_is_compared(tmp_path: Path) -> None:
+    assert measured(None, tmp_path) is None
+    assert measured(tmp_path, tmp_path) is None
+    (record,) = load([boxed(yolo_set(tmp_path / "set", 12), 64)], tmp_path, 64).records
+    assert record.left_out is None

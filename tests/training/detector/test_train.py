@@ -25,7 +25,7 @@ from training.data.photographs import Photograph
 from training.data.scenes import draw_scene
 from training.detector import train as run
 from training.detector.backbones import BACKBONES
-from training.detector.config import Backbone, DenseTeaching, DetectorConfig, Losses
+from training.detector.config import Assignment, Backbone, DenseTeaching, DetectorConfig, Losses
 from training.detector.dataset import TENSORS, Batch, Photographs, batch_of, keep
 from training.detector.student import build, model_of
 from training.detector.teacher import Answers
@@ -88,6 +88,11 @@ def _quick_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def photographs() -> Photographs:
     return keep(oblongs(12))
+
+
+def levels(*strides: int) -> AnchorLayout:
+    """Two anchors a cell, as large as two and four of it."""
+    return AnchorLayout(strides=strides, sizes=tuple((2.0 * of, 4.0 * of) for of in strides))
 
 
 def changed(**fields: Any) -> DetectorConfig:
@@ -267,6 +272,14 @@ def test_a_step_follows_the_schedule_with_restarts(photographs: Photographs, tmp
         {"precision": "fp16"},
         {"losses": Losses(score="ohem", box="giou")},
         {"losses": Losses(box="smooth_l1")},
+        {"assignment": Assignment(name="atss")},
+        {"anchors": levels(4, 8, 16, 32, 64)},
+        {
+            "anchors": levels(16, 32, 64, 128),
+            "sides": (128,),
+            "assignment": Assignment(name="atss", nearest=2),
+        },
+        {"anchors": levels(8, 16)},
     ],
 )
 def test_every_choice_of_the_recipe_takes_a_step(photographs: Photographs, fields: dict[str, Any]) -> None:

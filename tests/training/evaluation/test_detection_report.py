@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.training.evaluation.drawn_detection import drawn_finding, drawn_results
+from tests.training.evaluation.test_aligned import OURS as THROUGH_OURS
+from tests.training.evaluation.test_aligned import YUNET
+from training.evaluation.aligned import Aligned
 from training.evaluation.detection_report import PUBLISHED, detection_part, summary_line
 from training.evaluation.detectors import ONE_VIEW, OURS, DetectorResults
 from training.evaluation.scales import ORIGINAL, VGA
@@ -90,3 +93,20 @@ def test_the_manifest_keeps_what_the_report_says(name: str) -> None:
     assert of["average_precision"]["hard"] == 0.6
     assert of["by_fraction_of_frame"]["80–100 %"]["recall"] == 0.75
     assert set(of["at"]) == ({ORIGINAL.name} if name == ONE_VIEW else set())
+
+
+def test_what_the_points_cost_recognition_is_told_for_the_graph_it_was_measured_with() -> None:
+    text = detection_part(drawn_results(), Aligned(THROUGH_OURS, YUNET))
+    part = part_of(text, "### Good enough to align by")
+    assert "| facet | 98.57% ± 0.22% | 0.587 | 3 of 7,701 |" in part
+    assert "| yunet | 98.32% ± 0.20% | 0.585 | 0 of 7,701 |" in part
+    assert "6,000 pairs of photographs" in part
+    assert "+0.25 points, 95 % from +0.09 to +0.41" in part
+    assert "whose sha256 is 0f" in part
+    assert "somebody" not in text  # the path that was measured
+
+
+def test_points_that_nobody_measured_through_are_said_not_to_be_assessed() -> None:
+    part = part_of(detection_part(drawn_results()), "### Good enough to align by")
+    assert "Not assessed: `python -m training landmarks` was not run on this graph" in part
+    assert "Good enough" not in detection_part(drawn_results(), drawn=True)

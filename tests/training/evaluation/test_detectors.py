@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bundle.decode import Detections
-from bundle.preprocess import Picture, letterbox
+from bundle.preprocess import CANVASES, Picture, canvases_of, letterbox
 from training.data.photographs import Photograph
 from training.data.widerface import wider
 from training.evaluation.detectors import ONE_VIEW, OURS, REFERENCE, Contender, DetectorResults, look, results
@@ -148,6 +148,20 @@ def test_faces_that_fill_the_frame_are_cut_out_and_looked_for(
     bands = found.near[OURS]
     assert list(bands) == ["40–60 %", "60–80 %", "80–100 %"]
     assert {(of.faces, of.average_precision) for of in bands.values()} == {(1, share)}
+
+
+def test_frames_that_a_face_fills_are_seen_on_the_bundle_s_canvases() -> None:
+    photograph, contender = large(1.0)
+    for canvases in (CANVASES, canvases_of(64)):
+        shapes: set[tuple[int, int]] = set()
+
+        def find(canvas: Picture, shapes: set[tuple[int, int]] = shapes) -> Detections:
+            shapes.add((canvas.shape[1], canvas.shape[0]))
+            return contender.find(canvas)
+
+        look([Contender(OURS, find, ())], [photograph], canvases=canvases)
+        assert shapes
+        assert shapes <= set(canvases)
 
 
 def test_a_scale_of_its_own_needs_no_reference(photographs: list[Photograph], drawn_sets) -> None:

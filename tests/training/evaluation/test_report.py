@@ -230,6 +230,24 @@ def test_an_infinite_floor_is_not_asked_for_whatever_was_measured(off: float) ->
     assert judged(none, 0.1, 9.0, 0.1) == judged(none, None, None, 0.1) == []
 
 
+@pytest.mark.parametrize(
+    ("less", "asked", "holds"), [(0.0, 0, True), (-0.001, 0, False), (-0.01, -0.02, True), (None, 0, False)]
+)
+def test_the_detector_may_be_held_to_the_reference_s_ap(
+    less: float | None, asked: float, holds: bool
+) -> None:
+    floors = Floors(lfw_least=math.inf, fnmr_ratio_most=math.inf, ap_over_yunet_least=asked)
+    of = judged(floors, None, None, 0.99, less)[-1]
+    assert (of.measured, of.asked, of.holds) == (less, asked, holds)
+    assert of.floor == "smallest difference of AP to YuNet's at VGA with one view, at least"
+
+
+def test_a_difference_of_ap_is_no_percentage(tmp_path: Path) -> None:
+    (tmp_path / "floors.toml").write_text("ap_over_yunet_least = -2\n")
+    with pytest.raises(BadConfig, match=r"ap_over_yunet_least: a difference of -1 to 1 is expected, or inf"):
+        read_config(Floors, tmp_path / "floors.toml")
+
+
 def test_pairs_that_are_not_there_fail_their_floor() -> None:
     (verdict, *_) = judged(Floors(), None, 1.0, 0.99)
     assert not verdict.holds

@@ -49,9 +49,6 @@ def test_canvases_are_whole_multiples_and_pictures_are_not_enlarged_to_vga() -> 
         canvases: list[Size] = []
         seen(bright(canvases), picture(301, 201, (10, 10, 100, 100)), of)
         assert canvases == expected
-    canvases = []
-    seen(bright(canvases), picture(301, 201, (10, 10, 100, 100)), ORIGINAL, multiple=128)
-    assert canvases == [(384, 256)]
     assert VGA.ratio(301, 201) == ORIGINAL.ratio(301, 201) == 1
     assert VGA.ratio(1280, 480) == VGA.ratio(300, 960) == 0.5
 

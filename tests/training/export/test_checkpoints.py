@@ -60,6 +60,15 @@ def test_it_tells_what_it_learnt_from(tmp_path: Path) -> None:
     assert unknown.name == "not recorded"
 
 
+def test_a_checkpoint_from_before_options_were_recorded_whole_is_published_with_all_of_them(
+    tmp_path: Path,
+) -> None:
+    older = CONFIG.model_dump(mode="json")
+    older["head"]["options"] = {"scale": 32.0, "margin": 0.3}
+    recorded = trained_embedder(saved(tmp_path, config=older)).provenance()
+    assert recorded["head"]["options"] == {"scale": 32.0, "margin": 0.3, "gradient": "exact"}
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

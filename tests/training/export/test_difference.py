@@ -3,14 +3,25 @@ intervals."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bundle.decode import Detections
+from training.data.widerface import wider
 from training.evaluation.bootstrap import fnmr_intervals
 from training.evaluation.detection import Scene, recall_at_false_positives
+from training.evaluation.finding import HEIGHT_LEAST, Truth
 from training.evaluation.verification import NotUnitVectors, TooFewImpostors, all_pairs, fnmr_at_fmr
-from training.export.difference import TooFewPictures, fnmr_differences, recall_differences
+from training.export import difference
+from training.export.difference import (
+    TooFewPictures,
+    detector_difference,
+    fnmr_differences,
+    recall_differences,
+)
 
 FMR = 1e-2
 
@@ -152,3 +163,25 @@ def test_too_few_pictures_or_faces_are_said() -> None:
     empty = [Scene(PLACES, np.ones(6, bool))] * 40
     with pytest.raises(TooFewPictures, match="40 pictures with 0 faces"):
         recall_differences([detector(1, 1)], detector(1, 1), empty)
+
+
+def finds(truth: Truth, least: float) -> Detections:
+    """All faces of at least that height."""
+    boxes = truth.boxes[truth.boxes[:, 3] - truth.boxes[:, 1] >= least]
+    return Detections(boxes, np.zeros((len(boxes), 5, 2), np.float32), np.full(len(boxes), 0.9, np.float32))
+
+
+def test_a_detector_that_loses_the_small_faces_shows_it_in_ap_alone(
+    drawn_sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(difference, "LEAST_PICTURES", 8)
+    root = drawn_sets.root / "wider"
+    truth = [Truth.of(one) for one in wider(root, "val")]
+    all_of_them, large = ([finds(of, least) for of in truth] for least in (0, HEIGHT_LEAST))
+    assert sum(map(len, large)) < sum(map(len, all_of_them))
+    found = detector_difference(large, all_of_them, truth, root / "val_protocol")
+    assert (found.recall.value, found.recall.low) == (0, 0)
+    assert found.average_precision is not None
+    hard = found.average_precision["hard"]
+    assert hard.low <= hard.value < -0.05
+    assert detector_difference(large, all_of_them, truth, tmp_path).average_precision is None

@@ -12,23 +12,34 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
+from bundle.decode import AnchorLayout
+from bundle.manifest import DetectorSpec
 from bundle.sentinel import WrongAnswer, check
-from tests.training.export.conftest import SLIM
+from bundle.views import shapes
+from tests.training.export.conftest import SLIM, settled_on_scenes
 from training.data.identities import Faces
+from training.data.widerface import wider
+from training.detector.config import DetectorConfig
+from training.detector.selection import canvas_of
 from training.export import ladder
 from training.export.checkpoints import Trained
-from training.export.detector_forms import DetectorBudget
+from training.export.detection import measure_detection
+from training.export.detector_forms import DetectorBudget, DetectorForms
 from training.export.embedder_forms import EmbedderBudget
-from training.export.graphs import Graphs, export_graphs, variants_of
+from training.export.graphs import Graphs, export_graphs, spec_of, variants_of
 from training.export.ladder import CANONICAL, EXACT, Ladder
+from training.export.measure import operating_point
+from training.export.onnx import export_detector
 from training.export.parity import ParityFailed
 from training.export.sessions import ServedGraph
 
 BUDGETS = EmbedderBudget(fmr=1e-2, int8_pictures=4), DetectorBudget(int8_pictures=4)
 
 
-def exported(model: nn.Module, detector, faces: Faces, photographs: Path, folder: Path) -> Graphs:
-    trained = Trained(model, None, 1), Trained(detector, SLIM, 1)
+def exported(
+    model: nn.Module, detector, faces: Faces, photographs: Path, folder: Path, config: DetectorConfig = SLIM
+) -> Graphs:
+    trained = Trained(model, None, 1), Trained(detector, config, 1)
     told = {CANONICAL: 10.0, EXACT: 4.0, "fp16": 5.0, "int8": 6.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ladder, "milliseconds", lambda calls: {kind: told[kind] for kind in calls})
@@ -92,6 +103,53 @@ def test_a_detector_s_form_that_its_ladder_lets_through_is_served_and_in_the_bun
     assert (variant.of, variant.kind, variant.derived_from) == ("detector", "fp16", graphs.detector.digest)
     assert variant.cost["milliseconds_a_picture"] == 2.0
     assert set(other.parity) == set(other.files)
+
+
+def with_levels(*strides: int) -> DetectorConfig:
+    sizes = tuple((4.0 * of,) for of in strides)
+    return SLIM.model_copy(
+        update={"anchors": AnchorLayout(strides=strides, sizes=sizes), "sides": (max(strides),)}
+    )
+
+
+COARSE = [with_levels(4, 8, 16, 32, 64), with_levels(8, 16, 32, 64, 128)]
+
+
+@pytest.mark.parametrize("config", [SLIM, with_levels(4, 8), *COARSE], ids=lambda of: str(of.anchors.strides))
+def test_a_bundle_s_canvases_are_those_that_the_run_was_judged_on(config: DetectorConfig) -> None:
+    spec = spec_of(config)
+    assert spec.canvases[0] == canvas_of(config)
+    assert spec.anchors == config.anchors
+    assert not any(side % max(config.anchors.strides) for size in shapes(spec) for side in size)
+    if max(config.anchors.strides) <= 32:
+        assert spec.canvases == DetectorSpec().canvases
+
+
+@pytest.mark.parametrize("config", COARSE, ids=lambda of: str(of.anchors.strides))
+def test_a_detector_with_coarse_levels_is_exported_and_checked(
+    config: DetectorConfig, drawn_sets, tmp_path: Path
+) -> None:
+    spec = spec_of(config)
+    served = export_detector(settled_on_scenes(config), tmp_path / spec.file)
+    graph = ServedGraph(tmp_path / spec.file)
+    forms = DetectorForms(served, graph, spec, drawn_sets.root / "wider", tmp_path)
+    assert forms.against_model().compared_on > 10
+    assert not forms.faults(graph)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", COARSE, ids=lambda of: str(of.anchors.strides))
+def test_a_detector_with_coarse_levels_goes_all_the_way_to_its_figures(
+    config: DetectorConfig, tiny, many_faces: Faces, drawn_sets, tmp_path: Path
+) -> None:
+    photographs = drawn_sets.root / "wider"
+    model = settled_on_scenes(config)
+    graphs = exported(tiny.module.model, model, many_faces, photographs, tmp_path, config)
+    assert graphs.detector_spec == spec_of(config)
+    spec = operating_point(graphs.detector, graphs.detector_spec, drawn_sets.root, tmp_path / "cache")
+    found = measure_detection(graphs.detector, spec, drawn_sets.root, tmp_path)
+    assert {of.scale for of in found.findings} == {"VGA", "original size"}
+    assert found.served.at_one.pictures == len(list(wider(photographs, "val")))
 
 
 def test_an_embedder_that_is_blind_to_colour_is_not_exported(
