@@ -31,6 +31,9 @@ from training.export.quantize import windows_to_calibrate
 from training.export.sessions import ServedGraph
 
 
+SMALLEST = 8.0  # pixels, of a face that counts: what a form loses first are the small ones
+
+
 class DetectorBudget(Budget):
     """What a variant of the detector may cost, and what it must bring, to be served."""
 
@@ -87,7 +90,8 @@ class DetectorForms:
         lookers = {kind: (graph, self.spec) for kind, graph in graphs.items()}
         truth, found = looked(lookers, self.root, "selection", self.cache)
         try:
-            each = recall_differences(list(found.values()), found[CANONICAL], [of.scene() for of in truth])
+            scenes = [of.scene(SMALLEST) for of in truth]
+            each = recall_differences(list(found.values()), found[CANONICAL], scenes)
             differences = dict(zip(found, each, strict=True))
         except TooFewPictures:
             differences = {}
