@@ -182,7 +182,9 @@ class Ways:
             return distance(made, features, scales), outputs
 
         def compile(way: Callable[..., Any]) -> Callable[..., Any]:
-            return torch.compile(way, dynamic=False) if compiled else way  # as in the embedder's: the same bits again
+            return (
+                torch.compile(way, dynamic=False) if compiled else way
+            )  # as in the embedder's: the same bits again
 
         self._alone, self._forced, self._followed = compile(model), compile(stage_by_stage), compile(beside)
         self._hint_steps, self._forced_steps = hint_steps, forced_steps

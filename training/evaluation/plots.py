@@ -22,6 +22,9 @@ from training.evaluation.pairwise import ScoreCounts
 from training.evaluation.recognition import NamedPictures, OnValidation, Recognition
 
 COLOURS = ("#1f5fa8", "#c8641e", "#3c8c50", "#7a4fa0", "#a03048")
+LOSSES = (
+    "loss", "distillation", "arcface", "score", "box", "landmark", "dense", "dense_box", "dense_landmark", "hints",
+)  # fmt: skip
 
 
 def embedder_figure(results: Sequence[Recognition]) -> bytes:
@@ -130,6 +133,9 @@ def _by_faces(axes: Axes, ablations: Sequence[Ablation], rates: Sequence[Interva
         _intervals(axes, at, values, COLOURS[colour], label)
     axes.set(xscale="log", xlabel="training faces")
     if ablations:
+        at = sorted({of.faces for of in ablations})
+        axes.set_xticks(at, [f"{faces:,}" for faces in at])
+        axes.minorticks_off()
         axes.legend()
 
 
@@ -192,10 +198,12 @@ def training_figure(runs: dict[str, Path]) -> bytes:
     figure, places = _figure(max(1, len(runs)))
     for axes, (name, file) in zip(places, runs.items(), strict=False):
         records = read_metrics(file)
-        for index, key in enumerate(("loss", "distillation", "arcface", "score", "box", "landmark")):
+        told = [key for key in LOSSES if any(key in r for r in records)]
+        for index, key in enumerate(told):
             points = [(r["step"], r[key]) for r in records if key in r]
-            if points:
-                axes.plot(*zip(*points, strict=True), linewidth=0.8, color=COLOURS[index % 5], label=key)
+            style = "-" if index < len(COLOURS) else "--"
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(*zip(*points, strict=True), style, linewidth=0.8, color=colour, label=key)
         other = axes.twinx()
         for index, key in enumerate(("fnmr@0.001", "fnmr@0.01", "recall@1fp", "recall@0.1fp")):
             points = [(r["step"], r[key]) for r in records if key in r]
@@ -205,7 +213,7 @@ def training_figure(runs: dict[str, Path]) -> bytes:
         axes.set(xlabel="step", yscale="log", title=name)
         lines = [*axes.get_lines(), *other.get_lines()]
         if lines:
-            axes.legend(lines, [str(line.get_label()) for line in lines], fontsize=7)
+            axes.legend(lines, [str(line.get_label()) for line in lines], fontsize=7, loc="center right")
     return _png(figure)
 
 

@@ -30,7 +30,6 @@ from training.export.parity import (
 from training.export.quantize import windows_to_calibrate
 from training.export.sessions import ServedGraph
 
-
 SMALLEST = 8.0  # pixels, of a face that counts: what a form loses first are the small ones
 
 
