@@ -216,7 +216,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise BadData(f"{path} is missing; a face set has train.csv, split.csv and tar shards")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return _columns(path, csv.reader(file))
     except UnicodeDecodeError as error:
         raise BadData(f"{path}: not a table in UTF-8 ({error})") from error

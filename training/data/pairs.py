@@ -36,7 +36,7 @@ def read_pairs(path: Path) -> tuple[list[tuple[str, str, bool]], int]:
     (mated) or `name i other j`. Blanks may stand for a line's tabs. Raises BadData with the line's number.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"{path}: cannot be read as a list of pairs ({error})") from error
     header = lines[0].split() if lines else []

@@ -68,7 +68,7 @@ def write_proposals(file: Path, faces: Faces, found: Findings) -> int:
         lines.append(["merge", "collision", "", "", number[one], "", "", number[other], f"{alike:.3f}", ""])
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
-    with partial.open("w", newline="") as opened:
+    with partial.open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows([HEADER, *lines])
     partial.replace(file)
     return len(lines)
@@ -127,7 +127,7 @@ def _read(file: Path) -> tuple[set[tuple[str, str]], dict[str, str]]:
         raise BadData(f"{file}: no such file; let `clean` write it first")
     drop: set[tuple[str, str]] = set()
     merge: dict[str, str] = {}
-    with file.open(newline="") as opened:
+    with file.open(newline="", encoding="utf-8-sig") as opened:
         reader = csv.DictReader(opened)
         if missing := set(HEADER) - set(reader.fieldnames or ()):
             raise BadData(f"{file}:1: the columns {', '.join(sorted(missing))} are missing")
@@ -169,7 +169,7 @@ def _replace(table: Path, columns: list[str], rows: list[dict[str, str]]) -> Pat
     while (backup := table.with_name(f"train.before-cleaning-{number}.csv")).exists():
         number += 1
     partial = table.with_name("train.csv.cleaned")
-    with partial.open("w", newline="") as opened:
+    with partial.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, columns)
         writer.writeheader()
         writer.writerows(rows)

@@ -19,8 +19,10 @@ def written(folder: Path, *lines: str) -> Path:
     return folder / "pairs.txt"
 
 
-def test_both_forms_of_a_line_are_read_in_order(tmp_path: Path) -> None:
-    pairs, folds = read_pairs(written(tmp_path, "1\t1", "Abel_Pacheco\t1\t14", "Zico\t2\tAbel_Pacheco\t1"))
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_both_forms_of_a_line_are_read_in_order(tmp_path: Path, mark: str) -> None:
+    rows = f"{mark}1\t1", "Abel_Pacheco\t1\t14", "Zico\t2\tAbel_Pacheco\t1"
+    pairs, folds = read_pairs(written(tmp_path, *rows))
     assert folds == 1
     assert pairs == [
         ("Abel_Pacheco/Abel_Pacheco_0001", "Abel_Pacheco/Abel_Pacheco_0014", True),

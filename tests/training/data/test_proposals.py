@@ -99,6 +99,14 @@ def test_applied_faces_go_and_identities_become_one(faces: Path, tmp_path: Path)
     assert (faces / "train-000.tar").read_bytes() == shard
 
 
+def test_tables_that_a_spreadsheet_saved_with_a_byte_order_mark_are_read(faces: Path, tmp_path: Path) -> None:
+    proposals = table(tmp_path / "p.csv", drop(lines(faces / "train.csv")[5]))
+    for file in (proposals, faces / "train.csv", faces / "split.csv"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert apply_proposals(faces, proposals).dropped == 1
+    assert len(load_faces(faces, "train")) == 23
+
+
 def test_a_set_with_names_takes_the_name_of_whom_an_identity_becomes(faces: Path, tmp_path: Path) -> None:
     rows = lines(faces / "train.csv")
     with (faces / "train.csv").open("w", newline="") as file:
