@@ -21,22 +21,20 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.align import CROP, align
-from bundle.decode import Detections
 from bundle.folder import digest_of, open_bundle
-from bundle.manifest import DetectorSpec
-from bundle.preprocess import Size, canvas_for, canvases_of, letterbox
 from training.config import REPOSITORY, BadConfig, datasets
 from training.data.alignment import Find, prominence
 from training.data.pairs import read_pairs
 from training.data.pictures import BadData
-from training.data.raw_photographs import Picture, read_photograph
+from training.data.raw_photographs import read_photograph
 from training.data.yunet import YuNet
 from training.evaluation.aligned import FILE, Through, write_aligned
 from training.evaluation.verification import fold_accuracies, mean_and_error
 from training.export.checkpoints import trained_detector
+from training.export.graphs import spec_of
 from training.export.onnx import export_detector
-from training.export.sessions import ServedGraph, cached, finder
-from training.prepare import Embedder, bundle_finder, embedder_at, mtcnn_finder
+from training.export.sessions import ServedGraph, cached
+from training.prepare import Embedder, bundle_finder, embedder_at, mtcnn_finder, photograph_finder
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -185,21 +183,13 @@ def detector_at(path: Path) -> Detector:
         manifest = open_bundle(path).manifest
         return Detector(*bundle_finder(path), manifest.files[manifest.detector.file].sha256)
     trained = trained_detector(path)
-    layout = trained.config.anchors
-    spec = DetectorSpec(anchors=layout, canvases=canvases_of(max(layout.strides)))
+    spec = spec_of(trained.config)
     with TemporaryDirectory() as folder:
         export_detector(trained.model, Path(folder) / spec.file)
         graph = ServedGraph(Path(folder) / spec.file)
-    find = partial(found_in, finder(graph, spec, spec.min_score), canvases=spec.canvases)
-    return Detector(find, f"detector {graph.digest[:16]} from {spec.min_score:g}", graph.digest)
-
-
-def found_in(find: Find, photograph: Picture, canvases: Sequence[Size]) -> Detections:
-    """What `find` finds on the canvas that the service would take, in the photograph's pixels."""
-    height, width = photograph.shape[:2]
-    canvas, placed = letterbox(photograph, canvas_for(width, height, canvases))
-    found = find(canvas)
-    return Detections(placed.to_picture(found.boxes), placed.to_picture(found.landmarks), found.scores)
+    return Detector(
+        photograph_finder(graph, spec), f"detector {graph.digest[:16]} from {spec.min_score:g}", graph.digest
+    )
 
 
 def _yunet(data: Path | None) -> Detector:

@@ -57,6 +57,11 @@ def bundle_finder(path: Path) -> tuple[Find, str]:
     bundle = open_bundle(path)
     spec = bundle.manifest.detector
     graph = ServedGraph(bundle.file(spec.file))
+    return photograph_finder(graph, spec), f"detector {graph.digest[:16]}"
+
+
+def photograph_finder(graph: ServedGraph, spec: DetectorSpec) -> Find:
+    """A detector on photographs of any size, at its operating point, as the service looks at them."""
     on_canvas = finder(graph, spec, spec.min_score)
 
     def find(photograph: Picture) -> Detections:
@@ -65,7 +70,7 @@ def bundle_finder(path: Path) -> tuple[Find, str]:
         found = on_canvas(canvas)
         return Detections(placed.to_picture(found.boxes), placed.to_picture(found.landmarks), found.scores)
 
-    return find, f"detector {graph.digest[:16]}"
+    return find
 
 
 def mtcnn_finder() -> tuple[Find, str]:
