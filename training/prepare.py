@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from bundle.decode import Detections
 from bundle.folder import digest_of, open_bundle
+from bundle.manifest import DetectorSpec
 from bundle.preprocess import canvas_for, letterbox
 from training.config import REPOSITORY, BadConfig
 from training.data.alignment import REJECTS, Find, Policy, align_photographs
