@@ -358,7 +358,7 @@ def test_zoomed_out_all_is_smaller_and_whole_and_black_around(seed: int, size: t
     ys, xs = np.mgrid[:320, :320]
     inside = (xs > left + 1) & (xs < right - 1) & (ys > top + 1) & (ys < bottom - 1)
     outside = (xs < left - 1) | (xs > right + 1) | (ys < top - 1) | (ys > bottom + 1)
-    assert outside.any()
+    assert outside.any() or share * max(size) > 316  # a border of two pixels a side is all edge
     assert (crop.pixels[inside] == 200).all()
     assert (crop.pixels[outside] == 0).all()
 
