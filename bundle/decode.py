@@ -110,18 +110,32 @@ def decode(
 
 def iou(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> Floats:
     """Intersection over union of every pair: (n, 4) and (m, 4) xyxy → (n, m); empty boxes overlap nothing."""
+    common = _common(boxes, others)
+    return _share(common, _area(boxes)[:, None] + _area(others) - common)
+
+
+def inside(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> Floats:
+    """Share of each box that lies in each other: (n, 4) and (m, 4) xyxy → (n, m), 0–1; an empty box lies in none."""
+    common = _common(boxes, others)
+    return _share(common, np.broadcast_to(_area(boxes)[:, None], common.shape))
+
+
+def _common(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # By columns: a reduction over a last axis of two costs three times as much.
     across = np.minimum(boxes[:, None, 2], others[:, 2]) - np.maximum(boxes[:, None, 0], others[:, 0])
     down = np.minimum(boxes[:, None, 3], others[:, 3]) - np.maximum(boxes[:, None, 1], others[:, 1])
-    common = across.clip(0) * down.clip(0)
-    area, area_others = (
-        (of[:, 2] - of[:, 0]).clip(0) * (of[:, 3] - of[:, 1]).clip(0) for of in (boxes, others)
-    )
-    union = area[:, None] + area_others - common
-    overlap: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0).astype(
-        np.float32, copy=False
-    )
-    return overlap
+    area: npt.NDArray[Any] = across.clip(0) * down.clip(0)
+    return area
+
+
+def _area(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    area: npt.NDArray[Any] = (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
+    return area
+
+
+def _share(common: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
+    share: Floats = np.divide(common, whole, out=np.zeros(common.shape, np.float32), where=whole > 0)
+    return share
 
 
 def nms(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], iou_above: float) -> npt.NDArray[np.intp]:

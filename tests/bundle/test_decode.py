@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
 
-from bundle.decode import AnchorLayout, anchors, decode, detections, encode, iou, nms
+from bundle.decode import AnchorLayout, anchors, decode, detections, encode, inside, iou, nms
 
 LAYOUT = AnchorLayout()
 CANVAS = (320, 256)
@@ -98,9 +98,24 @@ def test_iou_is_symmetric_and_a_share(boxes: np.ndarray, others: np.ndarray) -> 
     np.testing.assert_allclose(np.diag(iou(boxes, boxes)), 1, rtol=1e-5)
 
 
+@given(boxes=faces(st.integers(0, 12)), others=faces(st.integers(0, 5)))
+def test_the_share_inside_is_at_least_the_overlap_of_both(boxes: np.ndarray, others: np.ndarray) -> None:
+    share = inside(boxes, others)
+    assert share.shape == (len(boxes), len(others))
+    assert (share <= 1 + 1e-5).all()
+    assert (share >= iou(boxes, others) - 1e-6).all()
+    np.testing.assert_allclose(np.diag(inside(boxes, boxes)), 1, rtol=1e-5)
+
+
+def test_half_of_a_box_lies_inside_another() -> None:
+    boxes, other = np.array([[0, 0, 10, 10], [20, 0, 30, 40]]), np.array([[5, -20, 30, 20]])
+    np.testing.assert_allclose(inside(boxes, other), [[0.5], [0.5]])
+
+
 def test_an_empty_box_overlaps_nothing_not_even_itself() -> None:
     empty = np.array([[5, 5, 5, 9], [7, 7, 3, 3]], np.float32)
     assert not iou(empty, empty).any()
+    assert not inside(empty, empty).any()
 
 
 @settings(max_examples=60, deadline=None)

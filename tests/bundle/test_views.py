@@ -153,6 +153,22 @@ def test_faces_of_both_views_are_told_together_best_first() -> None:
     assert len(found([], [])) == 0
 
 
+@pytest.mark.parametrize(("sure", "told"), [(0.6, [0.9]), (0.95, [0.95, 0.9])])
+def test_a_piece_of_a_surer_near_face_is_not_told(sure: float, told: list[float]) -> None:
+    near = box_of(320)
+    for size, x, y in ((200, 300, 220), (120, 400, 300), (80, 250, 120)):  # half a face, an eye, an ear
+        of = found([(box_of(size, x, y), sure)], [(near, 0.9)])
+        assert of.scores.tolist() == [np.float32(score) for score in told]
+
+
+def test_a_face_beside_a_near_one_or_inside_a_small_one_stays() -> None:
+    near = box_of(320)
+    edge = near[0]  # three quarters of this face lie in the near one
+    assert len(found([(box_of(100, edge + 22), 0.6)], [(near, 0.9)])) == 2
+    small = box_of(100)  # a mascot's face on a cap: nothing that fills the frame is there
+    assert len(found([(small, 0.9), (box_of(30, y=205), 0.6)], [])) == 2
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), least=st.floats(0.0, 0.9), more=st.floats(0.01, 0.09))
 def test_what_is_found_above_a_score_does_not_depend_on_what_is_below(
