@@ -1,4 +1,4 @@
-"""What a run is judged by while it trains: recall on the held-out tenth of its own training pictures."""
+"""What a run is judged by while it trains: AP and recall on the held-out tenth of its own training pictures."""
 
 from __future__ import annotations
 
@@ -18,27 +18,36 @@ from bundle.views import faces_in, views
 from training.data.photographs import Photograph
 from training.detector.config import DetectorConfig
 from training.detector.retinanet import RetinaNet, ServedDetector
-from training.evaluation.detection import counted, recall_at_false_positives
+from training.evaluation.detection import Scene, counted, curve
 
-GATED = "recall@0.1fp"  # what the best checkpoint is chosen by
+GATED = "ap"  # what the best checkpoint is chosen by: recall of large faces is blind to small ones
+LEAST_HEIGHT = 10.0  # canvas pixels of the faces that "ap" counts, the least that WIDER's own evaluation does
 SHOWN = 6  # pictures of a validation that TensorBoard gets
 SHOWN_SCORE = 0.5
 FACE, FOUND = (60, 120, 255), (255, 180, 0)  # RGB
 
 
 def select(model: RetinaNet, photographs: Sequence[Photograph], config: DetectorConfig) -> dict[str, float]:
-    """Recall of faces of 40 canvas pixels at one, and at a tenth of a, false positive a picture."""
+    """AP of faces of `LEAST_HEIGHT` canvas pixels and more; of those of 40, recall at one, and at a tenth of a, false
+    positive a picture."""
     if not photographs:
         return {}
     width, height = canvas_of(config)
-    scenes = []
-    for one in photographs:
-        tall, wide = one.pixels.shape[:2]
-        scenes.append(counted(one.boxes, one.ignored, min(width / wide, height / tall, 1.0)))
     found = [find(model, np.asarray(one.pixels), config) for one in photographs]
+
+    def scenes(at_least: float) -> list[Scene]:
+        sizes = (one.pixels.shape[:2] for one in photographs)
+        scales = (min(width / wide, height / tall, 1.0) for tall, wide in sizes)
+        return [
+            counted(one.boxes, one.ignored, scale, at_least)
+            for one, scale in zip(photographs, scales, strict=True)
+        ]
+
+    large = curve(scenes(40.0), found)
     return {
-        "recall@1fp": recall_at_false_positives(scenes, found, 1.0).recall,
-        "recall@0.1fp": recall_at_false_positives(scenes, found, 0.1).recall,
+        "ap": curve(scenes(LEAST_HEIGHT), found).average_precision,
+        "recall@1fp": large.at_false_positives(1.0).recall,
+        "recall@0.1fp": large.at_false_positives(0.1).recall,
     }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bundle.decode import Detections, Floats, iou
+from bundle.decode import Detections, Floats, inside, iou
 
 Flags = npt.NDArray[np.bool_]
 
@@ -124,7 +124,8 @@ def judge(scene: Scene, found: Detections, iou_least: float = 0.5) -> tuple[Floa
             hit[index] = True
             overlap[:, best] = 0.0  # a face is found once; a second find is false
     height = boxes[:, 3] - boxes[:, 1]
-    excused = (_within(boxes, scene.boxes[scene.ignored]) >= iou_least).any(1)
+    ignored = scene.boxes[scene.ignored]
+    excused = (np.maximum(iou(boxes, ignored), inside(boxes, ignored)) >= iou_least).any(1)
     excused |= (height < scene.least_height) | (height >= scene.most_height)
     return found.scores[order], hit, ~hit & ~excused
 
@@ -134,12 +135,3 @@ def area(recall: npt.NDArray[np.float64], precision: npt.NDArray[np.float64]) ->
     across = np.concatenate([[0], recall, [1]])
     height = np.maximum.accumulate(np.concatenate([[0], precision, [0]])[::-1])[::-1]
     return float((np.diff(across) * height[1:]).sum())
-
-
-def _within(boxes: Floats, regions: Floats) -> Floats:
-    """(n, m): the larger of the IoU and the share of each box that lies in each region."""
-    low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
-    common = (high - low).clip(0).prod(-1)
-    share = common / (boxes[:, 2:] - boxes[:, :2]).clip(1e-6).prod(1)[:, None]
-    return np.maximum(iou(boxes, regions), share)

@@ -205,15 +205,18 @@ def training_figure(runs: dict[str, Path]) -> bytes:
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(*zip(*points, strict=True), style, linewidth=0.8, color=colour, label=key)
         other = axes.twinx()
-        for index, key in enumerate(("fnmr@0.001", "fnmr@0.01", "recall@1fp", "recall@0.1fp")):
+        for index, key in enumerate(("fnmr@0.001", "fnmr@0.01", "ap", "recall@1fp", "recall@0.1fp")):
             points = [(r["step"], r[key]) for r in records if key in r]
             if points:
-                other.plot(*zip(*points, strict=True), ".-", color=("black", "grey")[index % 2], label=key)
+                colour, style = ("black", "grey")[index % 2], (".-", ".:")[index > 3]
+                other.plot(*zip(*points, strict=True), style, color=colour, label=key)
         other.set_ylim(0, 1)
         axes.set(xlabel="step", yscale="log", title=name)
         lines = [*axes.get_lines(), *other.get_lines()]
         if lines:
-            axes.legend(lines, [str(line.get_label()) for line in lines], fontsize=7, loc="center right")
+            names = [str(line.get_label()) for line in lines]
+            below = (0.5, -0.17)  # off the curves
+            axes.legend(lines, names, fontsize=7, loc="upper center", bbox_to_anchor=below, ncols=4)
     return _png(figure)
 
 

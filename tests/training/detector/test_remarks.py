@@ -38,9 +38,7 @@ def test_a_set_without_points_is_warned_about_unless_a_teacher_knows_them() -> N
 
 
 def test_nothing_held_out_and_a_run_that_is_over_are_said() -> None:
-    assert "0 pictures are held out for selection, without a face: recall@0.1fp" in said(
-        keep(oblongs(2)), False
-    )
+    assert "0 pictures are held out for selection, without a face: ap" in said(keep(oblongs(2)), False)
     student = build(SMALL)
     student.step = 12
     told = remarks(SMALL, student, keep(oblongs(2)), oblongs(1), 9, ALONE)

@@ -26,7 +26,7 @@ def model() -> RetinaNet:
 
 def test_an_untrained_detector_is_judged_by_recalls_between_nothing_and_all(model: RetinaNet) -> None:
     results = select(model, oblongs(2), SMALL)
-    assert results.keys() == {"recall@1fp", "recall@0.1fp"}
+    assert results.keys() == {"ap", "recall@1fp", "recall@0.1fp"}
     assert 0 <= results["recall@0.1fp"] <= results["recall@1fp"] <= 1
     assert select(model, [], SMALL) == {}
 
@@ -62,6 +62,14 @@ def test_a_face_that_fills_the_picture_is_found_in_the_small_copy_as_it_is_serve
     points = np.full((1, 5, 2), np.nan, np.float32)
     photograph = Photograph("a", picture, 1.0, boxes, np.array([False]), points)
     assert select(sees, [photograph], SMALL)["recall@0.1fp"] == 1
+
+    small = np.array(
+        [[1000, 800, 1040, 850]], np.float32
+    )  # 25 canvas pixels high: of no large face, and missed
+    both = Photograph(
+        "b", picture, 1.0, np.concatenate([boxes, small]), np.zeros(2, bool), points.repeat(2, 0)
+    )
+    assert select(sees, [both], SMALL) == {"ap": 0.5, "recall@1fp": 1, "recall@0.1fp": 1}
 
 
 def test_nothing_reaches_a_score_above_one(model: RetinaNet) -> None:

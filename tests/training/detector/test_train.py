@@ -324,7 +324,7 @@ def test_a_run_leaves_its_metrics_pictures_best_and_last_behind(
     last = run.train(config, tmp_path, photographs, photographs.every[:2])
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "recall@0.1fp" in line] == [3, 6]
-    assert checkpoint.load(tmp_path / "best.pt")["best"]["metric"] == "recall@0.1fp"
+    assert checkpoint.load(tmp_path / "best.pt")["best"]["metric"] == "ap"
     assert checkpoint.load(last)["step"] == 6
     events = b"".join(file.read_bytes() for file in (tmp_path / "tensorboard").iterdir())
     assert b"selection/1" in events
