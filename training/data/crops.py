@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data.annotations.intake import TOLERATED
-from training.data.detection_augment import Crop, augment, mosaic
+from training.data.detection_augment import Chances, Crop, augment, mosaic
 from training.data.photographs import Photograph
 from training.data.pictures import BadData
 from training.data.raw_photographs import Picture
@@ -40,12 +40,12 @@ def draw(
     rng: np.random.Generator,
     *,
     mosaics: float = 0.0,
-    hiding: float = 0.0,
+    chances: Chances | None = None,
 ) -> Drawn:
     """A random crop of `side` pixels of each chosen photograph; of the next one where its picture is unreadable.
 
-    halves: the `pyramid` of each; mosaics: probability that three others, drawn at random, share the crop; hiding: that
-    something is in front of a face. Raises BadData where no photograph can be read.
+    halves: the `pyramid` of each; mosaics: probability that three others, drawn at random, share the crop; chances: of
+    what may be done to each part. Raises BadData where no photograph can be read.
     """
     unread: dict[int, str] = {}
 
@@ -55,7 +55,7 @@ def draw(
             if row in unread:
                 continue
             try:
-                return augment(photographs[row], halves[row], side, rng, hiding=hiding, size=size)
+                return augment(photographs[row], halves[row], side, rng, chances=chances, size=size)
             except BadData as error:
                 unread[row] = str(error)
         raise BadData(f"no photograph can be read any more, the first: {next(iter(unread.values()), 'none')}")

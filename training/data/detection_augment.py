@@ -1,4 +1,5 @@
-"""Joint transforms of a photograph, its boxes and its landmarks: crop, turn, flip, colour; hiding and mosaic if asked.
+"""Joint transforms of a photograph, its boxes and its landmarks: crop, turn, flip, colour; if asked hiding, mosaic,
+wide turns, and the dark, shaken and hazy pictures that a poor camera takes.
 
 Whatever moves the pixels moves the coordinates by the same matrix, and a flip renames left and right. All chance
 comes from the caller's generator: the same one gives the same crop.
@@ -22,7 +23,17 @@ from training.data.raw_photographs import Picture
 MIRRORED = [1, 0, 2, 4, 3]  # eyes and mouth corners change sides
 SMALLEST = 9.0  # pixels of box height in a crop; below, nobody can tell a face, so the place is ignored
 LARGEST_ZOOM = 3.0  # enlarging more than this only shows blocks
+UPRIGHT, WIDE = 6.0, 35.0  # standard deviation of the turns, degrees: most heads are upright, few lie
 HIDDEN = 0.5  # share of a box; behind more, nobody can tell a face
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """Probabilities of what is not done to every crop."""
+
+    hiding: float = 0.0  # something is in front of a face
+    turning: float = 0.0  # by WIDE instead of UPRIGHT
+    degrading: float = 0.0  # dark, shaken or hazy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class Crop:
     boxes: Floats  # (faces, 4) xyxy
     ignored: npt.NDArray[np.bool_]  # (faces,)
     landmarks: Floats  # (faces, 5, 2), NaN where unknown
+    clear: Picture | None = None  # the same before `degrade`; None where nothing was degraded
 
 
 def augment(
@@ -41,45 +53,54 @@ def augment(
     side: int,
     rng: np.random.Generator,
     *,
-    hiding: float = 0.0,
+    chances: Chances | None = None,
     size: tuple[int, int] | None = None,
 ) -> Crop:
     """A random crop of `side` pixels. `halves` is the photograph's pyramid: its pixels, then each half the size.
 
-    hiding: probability that something is in front of a face; size: see `cut`. Raises BadData where a picture that stays
-    in its file cannot be read any more.
+    size: see `cut`. Raises BadData where a picture that stays in its file cannot be read any more.
     """
+    of = chances or Chances()
     square = window(photograph, side, rng)
-    crop = cut(photograph, halves, square, side, angle=rng.normal(0, 6), size=size)
+    angle = rng.normal(0, WIDE if of.turning and rng.random() < of.turning else UPRIGHT)
+    crop = cut(photograph, halves, square, side, angle=angle, size=size)
     if rng.random() < 0.5:
         crop = flip(crop)
     crop = replace(crop, pixels=recolour(crop.pixels, rng))
-    return hide(crop, rng) if hiding and rng.random() < hiding else crop
+    if of.hiding and rng.random() < of.hiding:
+        crop = hide(crop, rng)
+    if of.degrading and rng.random() < of.degrading:
+        crop = replace(crop, pixels=degrade(crop.pixels, rng), clear=crop.pixels)
+    return crop
 
 
 def window(photograph: Photograph, side: int, rng: np.random.Generator) -> tuple[float, float, float]:
     """Centre x, y and extent (pixels of the photograph) of a square to cut.
 
     Half of the windows look at the whole scene, half at one face, whose height in the crop is drawn log-uniformly:
-    near faces are rare in the photographs, and common before a door's camera.
+    near faces are rare in the photographs, and common before a door's camera. A window shows as much of the photograph
+    as it can: a quarter of all pixels were black where it could look past the edge, and nothing is learnt from black.
     """
     height, width = photograph.pixels.shape[:2]
     faces = np.flatnonzero(~photograph.ignored)
     if len(faces) and rng.random() < 0.5:
         x1, y1, x2, y2 = photograph.boxes[rng.choice(faces)]
         wanted = np.exp(rng.uniform(np.log(14), np.log(0.95 * side)))
-        extent = min(max((y2 - y1) * side / wanted, side / LARGEST_ZOOM), 1.6 * max(width, height))
+        extent = min(max((y2 - y1) * side / wanted, side / LARGEST_ZOOM), 1.25 * max(width, height))
         away = rng.uniform(-0.5, 0.5, 2) * max(0.0, extent - 0.8 * (y2 - y1))
-        return (x1 + x2) / 2 + away[0], (y1 + y2) / 2 + away[1], extent
+        x, y = (x1 + x2) / 2 + away[0], (y1 + y2) / 2 + away[1]
+        return float(np.clip(x, *_within(width, extent))), float(np.clip(y, *_within(height, extent))), extent
     extent = max(min(width, height) * rng.uniform(0.3, 1.0), side / LARGEST_ZOOM)
     if rng.random() < 0.3:  # zoom out: the whole picture with black around, as a letterbox has
-        extent = max(width, height) * rng.uniform(1.0, 1.6)
-    return _centre(width, extent, rng), _centre(height, extent, rng), extent
+        extent = max(width, height) * rng.uniform(1.0, 1.4)
+    x, y = rng.uniform(*_within(width, extent)), rng.uniform(*_within(height, extent))
+    return float(x), float(y), extent
 
 
-def _centre(length: int, extent: float, rng: np.random.Generator) -> float:
+def _within(length: int, extent: float) -> tuple[float, float]:
+    """The first and last middle of a window that shows as much of a length as it can."""
     low, high = sorted((extent / 2, length - extent / 2))
-    return float(rng.uniform(low, high))
+    return low, high
 
 
 def cut(
@@ -104,7 +125,7 @@ def cut(
     pixels: Any = cv2.warpAffine(
         halves[level], _from_level(matrix, 2**level), (width, height), flags=cv2.INTER_LINEAR
     )
-    boxes = _turned(photograph.boxes, matrix)
+    boxes = _turned(photograph.boxes, matrix, np.deg2rad(angle))
     points = photograph.landmarks @ matrix[:, :2].T + matrix[:, 2]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     inside = ((middle > 0) & (middle < edge)).all(1)
@@ -123,10 +144,12 @@ def _from_level(matrix: npt.NDArray[np.float64], shrunk: int) -> npt.NDArray[np.
     return moved
 
 
-def _turned(boxes: Floats, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Boxes moved and scaled; a small turn moves the centre but leaves the sides upright."""
+def _turned(boxes: Floats, matrix: npt.NDArray[np.float64], angle: float) -> npt.NDArray[np.float64]:
+    """Boxes moved, scaled and turned: again upright, around the ellipse that filled them, as a head does."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    turned = np.hypot(half * np.cos(angle), half[:, ::-1] * np.sin(angle))
+    half = np.where((half > 0).all(1, keepdims=True), turned, half)  # what has no area is not given one
     return np.concatenate([middle - half, middle + half], 1)
 
 
@@ -142,15 +165,21 @@ def flip(crop: Crop) -> Crop:
 
 def mosaic(parts: Sequence[Crop]) -> Crop:
     """Four crops as one, in reading order: those of a row are equally high, those of a column equally wide."""
-    rows = [np.concatenate([one.pixels for one in parts[row : row + 2]], 1) for row in (0, 2)]
     height, width = parts[0].pixels.shape[:2]
     corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float32)
     return Crop(
-        np.concatenate(rows),
+        _joined([one.pixels for one in parts]),
         np.concatenate([one.boxes + np.tile(corner, 2) for one, corner in zip(parts, corners, strict=True)]),
         np.concatenate([one.ignored for one in parts]),
         np.concatenate([one.landmarks + corner for one, corner in zip(parts, corners, strict=True)]),
+        _joined([one.clear if one.clear is not None else one.pixels for one in parts])
+        if any(one.clear is not None for one in parts)
+        else None,
     )
+
+
+def _joined(parts: Sequence[Picture]) -> Picture:
+    return np.concatenate([np.concatenate(parts[row : row + 2], 1) for row in (0, 2)])
 
 
 def hide(crop: Crop, rng: np.random.Generator) -> Crop:
@@ -197,6 +226,24 @@ def recolour(pixels: Any, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
             cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
         )
     return pixels
+
+
+def degrade(pixels: Any, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) uint8 as a poor camera takes it: in the dark, with the noise of the dark; shaken; or through haze."""
+    kind = rng.integers(3)
+    if kind == 0:
+        dark = pixels * rng.uniform(0.12, 0.5) + rng.normal(0, rng.uniform(1, 8), pixels.shape)
+        return dark.clip(0, 255).astype(np.uint8)
+    if kind == 1:
+        length, angle = int(rng.integers(3, 12)), rng.uniform(0, 180)
+        turn = cv2.getRotationMatrix2D(((length - 1) / 2,) * 2, angle, 1.0)
+        line = np.zeros((length, length), np.float32)
+        line[(length - 1) // 2] = 1
+        kernel = cv2.warpAffine(line, turn, (length, length))
+        return np.asarray(cv2.filter2D(pixels, -1, kernel / kernel.sum()), np.uint8)
+    level, contrast = rng.uniform(60, 200), rng.uniform(0.2, 0.6)
+    table = (level + (np.arange(256) - level) * contrast).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(pixels, table), np.uint8)
 
 
 @overload

@@ -115,6 +115,10 @@ class Augmentation(RunConfig):
 
     mosaics: float = Field(0.0, ge=0, le=1)  # four photographs share a crop
     hiding: float = Field(0.0, ge=0, le=1)  # something is in front of a face
+    turning: float = Field(0.0, ge=0, le=1)  # widely: a head that lies, a camera that hangs askew
+    degrading: float = Field(
+        0.0, ge=0, le=1
+    )  # dark, shaken or hazy, and the teacher is asked about the clear crop
 
 
 class DetectorConfig(RunConfig):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bundle.decode import AnchorLayout, anchors, encode
 from training.data.crops import draw
-from training.data.detection_augment import Crop, pyramid
+from training.data.detection_augment import Chances, Crop, pyramid
 from training.data.photographs import Photograph
 from training.data.raw_photographs import Picture
 from training.detector.config import DetectorConfig
@@ -47,6 +47,13 @@ class Batch:
     offsets: Tensor  # float [p, 10], encoded; NaN where unknown
     anchors: Tensor  # float [p, 4]
     unread: tuple[str, ...] = ()  # why photographs of this step were replaced by others
+    clear: Tensor | None = None  # as pixels, before they were degraded; None where none was
+
+    @property
+    def asked(self) -> np.ndarray:
+        """uint8 [b, side, side, 3]: what a dense teacher is asked about. It answers for the clear picture, and the
+        student has to find the same in the degraded one, as the labels say (arXiv 1911.04252)."""
+        return (self.pixels if self.clear is None else self.clear).numpy()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -83,7 +90,7 @@ def batch_of(
         side_of(step, config),
         np.random.default_rng((config.seed, 1, step, rank)),
         mosaics=asked.mosaics,
-        hiding=asked.hiding,
+        chances=Chances(asked.hiding, asked.turning, asked.degrading),
     )
     return gathered([targets(crop, config) for crop in drawn.crops], drawn.unread)
 
@@ -102,6 +109,7 @@ class Row:
     boxes: np.ndarray
     offsets: np.ndarray
     anchors: np.ndarray
+    clear: np.ndarray | None = None
 
 
 def targets(crop: Crop, config: DetectorConfig) -> Row:
@@ -112,9 +120,8 @@ def targets(crop: Crop, config: DetectorConfig) -> Row:
     positive = np.flatnonzero(matches.label == POSITIVE)
     face = matches.face[positive]
     boxes, places = crop.boxes[face], laid[positive]
-    return Row(
-        crop.pixels, matches.label, boxes, encode(boxes, crop.landmarks[face], places, layout)[1], places
-    )
+    offsets = encode(boxes, crop.landmarks[face], places, layout)[1]
+    return Row(crop.pixels, matches.label, boxes, offsets, places, crop.clear)
 
 
 def _matched(laid: np.ndarray, crop: Crop, config: DetectorConfig) -> Matches:
@@ -134,6 +141,7 @@ def levels_of(side: int, layout: AnchorLayout) -> list[tuple[int, int]]:
 
 
 def gathered(rows: list[Row], unread: tuple[str, ...] = ()) -> Batch:
+    clear = [row.pixels if row.clear is None else row.clear for row in rows]
     return Batch(
         torch.from_numpy(np.stack([row.pixels for row in rows])),
         torch.from_numpy(np.stack([row.label for row in rows])),
@@ -141,4 +149,5 @@ def gathered(rows: list[Row], unread: tuple[str, ...] = ()) -> Batch:
         torch.from_numpy(np.concatenate([row.offsets for row in rows])),
         torch.from_numpy(np.concatenate([row.anchors for row in rows])),
         unread,
+        torch.from_numpy(np.stack(clear)) if any(row.clear is not None for row in rows) else None,
     )

@@ -145,7 +145,7 @@ def train_step(training: Training, batch: Batch, rate: float) -> tuple[dict[str,
     config, student, world = training.config, training.student, training.world
     for group in student.optimiser.param_groups:
         group["lr"] = rate
-    answers = training.teacher.ask(batch.pixels.numpy()) if training.teacher else None
+    answers = training.teacher.ask(batch.asked) if training.teacher else None
     counts = counts_of(batch, answers, world)
     window, sums = Accumulation(len(batch), student.precision), dict[str, Tensor]()
     for part in micro_batches(len(batch), config.micro_batch or len(batch)):

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from training.data.detection_augment import (
     SMALLEST,
+    Chances,
     Crop,
     augment,
     covered,
     cut,
+    degrade,
     flip,
     hide,
     mosaic,
@@ -171,13 +173,17 @@ def test_boxes_end_where_their_pixels_do(
 
 
 @settings(max_examples=40, deadline=None)
-@given(angle=st.floats(-30, 30), extent=st.floats(200, 500))
-def test_a_turned_box_keeps_its_size_and_the_middle_of_its_pixels(angle: float, extent: float) -> None:
+@given(angle=st.floats(-80, 80), extent=st.floats(200, 500))
+def test_a_turned_box_is_around_the_turned_head_and_keeps_the_middle_of_its_pixels(
+    angle: float, extent: float
+) -> None:
     one = blocks((230, 100, 260, 140))
     crop = cut(one, pyramid(one.pixels), (200, 150, extent), 320, angle)
     left, top, right, bottom = crop.boxes[0]
-    assert right - left == pytest.approx(30 * 320 / extent, rel=1e-4)
-    assert bottom - top == pytest.approx(40 * 320 / extent, rel=1e-4)
+    around = np.linspace(0, 2 * np.pi, 3600)  # an ellipse of 30 by 40 pixels, a point every tenth of a degree
+    x, y, turn = 15 * np.cos(around), 20 * np.sin(around), np.deg2rad(angle)
+    assert right - left == pytest.approx(np.ptp(x * np.cos(turn) + y * np.sin(turn)) * 320 / extent, rel=1e-4)
+    assert bottom - top == pytest.approx(np.ptp(y * np.cos(turn) - x * np.sin(turn)) * 320 / extent, rel=1e-4)
     light = crop.pixels[..., 0].astype(float) - 20
     ys, xs = np.mgrid[:320, :320]
     light *= light > 5
@@ -298,7 +304,10 @@ def test_hiding_happens_as_often_as_asked() -> None:
     levels = pyramid(one.pixels)
 
     def crops(hiding: float) -> list[Crop]:
-        return [augment(one, levels, 96, np.random.default_rng(seed), hiding=hiding) for seed in range(80)]
+        return [
+            augment(one, levels, 96, np.random.default_rng(seed), chances=Chances(hiding=hiding))
+            for seed in range(80)
+        ]
 
     plain = crops(0.0)
     hidden = [
@@ -330,12 +339,62 @@ def test_windows_zoom_out_as_often_and_as_far_as_said(ignored: bool, width: int,
     # Of scenes 0.3; of faces those below the height at which the window is as wide as the picture.
     tall = np.log(0.5 * height * 320 / 400 / 14) / np.log(0.95 * 320 / 14)
     assert share == pytest.approx(0.3 if ignored else 0.15 + tall / 2, abs=0.05)
-    assert wide[:, 2].max() <= 1.6 * 400
-    assert wide[:, 2].max() > 1.5 * 400
-    if ignored:
-        low, high = wide[:, :2] - wide[:, 2:] / 2, wide[:, :2] + wide[:, 2:] / 2
-        assert (low <= 1e-6).all()  # the whole picture is in it
-        assert (high >= np.array([width, height]) - 1e-6).all()
+    assert wide[:, 2].max() <= 1.4 * 400
+    assert wide[:, 2].max() > 1.35 * 400
+    low, high = wide[:, :2] - wide[:, 2:] / 2, wide[:, :2] + wide[:, 2:] / 2
+    assert (low <= 1e-6).all()  # the whole picture is in it
+    assert (high >= np.array([width, height]) - 1e-6).all()
+    near = windows[windows[:, 2] < 300]  # narrower than the picture: nothing but picture
+    low, high = near[:, :2] - near[:, 2:] / 2, near[:, :2] + near[:, 2:] / 2
+    assert (low >= -1e-6).all()
+    assert (high <= np.array([width, height]) + 1e-6).all()
+
+
+def test_a_poor_camera_s_pictures_are_dark_shaken_or_hazy() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    every = [degrade(noise, np.random.default_rng(seed)) for seed in range(120)]
+    dark = [of for of in every if of.mean() < 0.55 * noise.mean()]
+    hazy = [
+        of for of in every if of.std() < 0.65 * noise.std() and len(np.unique(of)) < 160 and of.min() > 15
+    ]
+    shaken = [of for of in every if abs(of.mean() - noise.mean()) < 6 and of.std() < 0.85 * noise.std()]
+    assert min(map(len, (dark, hazy, shaken))) > 20
+    assert all(of.dtype == np.uint8 and of.shape == noise.shape for of in every)
+
+
+def test_the_teacher_is_asked_about_what_was_there_before_it_was_degraded() -> None:
+    one = standing(False, 400, 300)
+    levels = pyramid(one.pixels)
+
+    def crops(chances: Chances) -> list[Crop]:
+        return [augment(one, levels, 96, np.random.default_rng(seed), chances=chances) for seed in range(80)]
+
+    plain, poor = crops(Chances()), crops(Chances(degrading=0.4))
+    degraded = [of for of in poor if of.clear is not None]
+    assert 15 < len(degraded) < 50
+    assert all(of.clear is None for of in plain)
+    for of, same in zip(poor, plain, strict=True):
+        np.testing.assert_array_equal(of.pixels if of.clear is None else of.clear, same.pixels)
+        np.testing.assert_array_equal(of.boxes, same.boxes)
+    parts = [degraded[0], *plain[:3]]
+    whole = mosaic(parts)
+    assert whole.clear is not None
+    np.testing.assert_array_equal(whole.clear[:96, :96], degraded[0].clear)
+    np.testing.assert_array_equal(whole.clear[96:, 96:], plain[2].pixels)
+    assert mosaic(plain[:4]).clear is None
+
+
+def test_wide_turns_are_as_frequent_as_asked() -> None:
+    one = standing(False, 400, 400)
+    eyes = []
+    for seed in range(300):
+        crop = augment(
+            one, pyramid(one.pixels), 96, np.random.default_rng(seed), chances=Chances(turning=0.3)
+        )
+        if len(crop.boxes):
+            across = crop.landmarks[0, 1] - crop.landmarks[0, 0]
+            eyes.append(abs(np.degrees(np.arctan2(across[1], across[0]))))
+    assert 0.1 < np.mean(np.array(eyes) > 20) < 0.3  # 0.57 of the wide ones
 
 
 @settings(max_examples=40, deadline=None)

@@ -132,9 +132,23 @@ def test_a_face_without_area_ends_the_run_by_name(photographs: Photographs) -> N
 
 def test_mosaics_and_what_hides_faces_are_drawn_where_they_are_asked_for(photographs: Photographs) -> None:
     plain = batch_of(photographs, FOUR, 0, 0, SMALL)
-    for name in ("mosaics", "hiding"):
+    for name in ("mosaics", "hiding", "turning", "degrading"):
         config = SMALL.model_copy(update={"augmentation": Augmentation(**{name: 1.0})})
         assert not torch.equal(batch_of(photographs, FOUR, 0, 0, config).pixels, plain.pixels)
+
+
+def test_the_teacher_is_asked_about_the_clear_crops(photographs: Photographs) -> None:
+    plain = batch_of(photographs, FOUR, 0, 0, SMALL)
+    assert plain.clear is None
+    np.testing.assert_array_equal(plain.asked, plain.pixels.numpy())
+    some = SMALL.model_copy(update={"augmentation": Augmentation(degrading=0.5)})
+    mixed = [batch_of(photographs, FOUR, step, 0, some) for step in range(8)]
+    poor = [of for of in mixed if of.clear is not None]
+    assert poor
+    for of in poor:
+        same = (of.asked == of.pixels.numpy()).all((1, 2, 3))
+        assert not same.all()  # what was degraded is asked about as it was, the others as they are
+    assert any((of.asked == of.pixels.numpy()).all((1, 2, 3)).any() for of in poor)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (90, 12_000)])

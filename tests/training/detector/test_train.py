@@ -25,7 +25,7 @@ from training.data.photographs import Photograph
 from training.data.scenes import draw_scene
 from training.detector import train as run
 from training.detector.backbones import BACKBONES
-from training.detector.config import Assignment, Backbone, DenseTeaching, DetectorConfig, Losses
+from training.detector.config import Assignment, Augmentation, Backbone, DenseTeaching, DetectorConfig, Losses
 from training.detector.dataset import TENSORS, Batch, Photographs, batch_of, keep
 from training.detector.student import build, model_of
 from training.detector.teacher import Answers
@@ -315,6 +315,21 @@ def test_the_dense_teacher_s_losses_come_and_the_hints_go(photographs: Photograp
     named = [run.train_step(training, same, 1e-3)[0].keys() for _ in range(3)]
     dense = {"dense", "dense_box", "dense_landmark"}
     assert [("hints" in of, dense <= of) for of in named] == [(True, True), (True, True), (False, True)]
+
+
+def test_the_dense_teacher_is_asked_about_clear_crops(photographs: Photographs) -> None:
+    config = changed(augmentation=Augmentation(degrading=1.0))
+    poor, asked = batch(photographs, config), []
+
+    class Recording(Drawn):
+        def ask(self, crops: np.ndarray) -> Answers:
+            asked.append(crops)
+            return super().ask(crops)
+
+    run.train_step(prepared(config, Recording(), poor), poor, 1e-3)
+    assert poor.clear is not None
+    np.testing.assert_array_equal(asked[-1], poor.clear.numpy())
+    assert (asked[-1] != poor.pixels.numpy()).any()
 
 
 def test_a_run_leaves_its_metrics_pictures_best_and_last_behind(
