@@ -21,7 +21,8 @@ from training.data.photographs import Photograph
 from training.data.raw_photographs import Picture
 
 MIRRORED = [1, 0, 2, 4, 3]  # eyes and mouth corners change sides
-SMALLEST = 9.0  # pixels of box height in a crop; below, nobody can tell a face, so the place is ignored
+SMALLEST = 7.0  # pixels of box height in a crop; below, nobody can tell a face, so the place is ignored
+SHORTEST = 10.0  # pixels of a face that a crop is cut around
 LARGEST_ZOOM = 3.0  # enlarging more than this only shows blocks
 UPRIGHT, WIDE = 6.0, 35.0  # standard deviation of the turns, degrees: most heads are upright, few lie
 HIDDEN = 0.5  # share of a box; behind more, nobody can tell a face
@@ -85,7 +86,7 @@ def window(photograph: Photograph, side: int, rng: np.random.Generator) -> tuple
     faces = np.flatnonzero(~photograph.ignored)
     if len(faces) and rng.random() < 0.5:
         x1, y1, x2, y2 = photograph.boxes[rng.choice(faces)]
-        wanted = np.exp(rng.uniform(np.log(14), np.log(0.95 * side)))
+        wanted = np.exp(rng.uniform(np.log(SHORTEST), np.log(0.95 * side)))
         extent = min(max((y2 - y1) * side / wanted, side / LARGEST_ZOOM), 1.25 * max(width, height))
         away = rng.uniform(-0.5, 0.5, 2) * max(0.0, extent - 0.8 * (y2 - y1))
         x, y = (x1 + x2) / 2 + away[0], (y1 + y2) / 2 + away[1]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.data.detection_augment import (
+    SHORTEST,
     SMALLEST,
     Chances,
     Crop,
@@ -337,7 +338,7 @@ def test_windows_zoom_out_as_often_and_as_far_as_said(ignored: bool, width: int,
     wide = windows[windows[:, 2] > 400]  # more than the longer side: all is smaller than in the picture
     share = len(wide) / len(windows)
     # Of scenes 0.3; of faces those below the height at which the window is as wide as the picture.
-    tall = np.log(0.5 * height * 320 / 400 / 14) / np.log(0.95 * 320 / 14)
+    tall = np.log(0.5 * height * 320 / 400 / SHORTEST) / np.log(0.95 * 320 / SHORTEST)
     assert share == pytest.approx(0.3 if ignored else 0.15 + tall / 2, abs=0.05)
     assert wide[:, 2].max() <= 1.4 * 400
     assert wide[:, 2].max() > 1.35 * 400
