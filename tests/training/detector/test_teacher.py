@@ -80,6 +80,15 @@ def test_what_is_no_dense_teacher_is_refused_by_name(graph: Path, tmp_path: Path
         assert "\n" not in str(refused.value)
 
 
+def test_a_failure_without_a_word_is_told_by_its_kind(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Teacher, "ask", fails)
+    with pytest.raises(BadData, match="no SCRFD graph with five points: RuntimeError"):
+        Teacher(graph)
+
+
 def test_anchors_that_are_not_its_own_are_refused() -> None:
     refuse_other_anchors(AnchorLayout())
     with pytest.raises(BadConfig, match="the configuration 2 of 4, 2 of 8"):
