@@ -140,6 +140,10 @@ class EmbedderConfig(RunConfig):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         sampling, distillation = self.sampling, self.distillation
+        if self.optimiser.name == "muon":
+            raise ValueError(
+                'optimiser "muon" is for detectors: class centres learn by adamw or sgd; set either'
+            )
         if not (self.head.weight or self.metric.triplet or distillation.weight or distillation.relational):
             raise ValueError(
                 "head, triplet and distillation all have weight 0: nothing tells people apart (hints end after "

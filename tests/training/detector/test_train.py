@@ -125,12 +125,12 @@ def test_steps_lower_the_loss(photographs: Photographs) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("teacher", [None, Drawn()])
+@pytest.mark.parametrize(("teacher", "optimiser"), [(None, "adamw"), (Drawn(), "adamw"), (None, "muon")])
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_bit_for_bit_like_one_that_was_not(
-    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: Any
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: Any, optimiser: Any
 ) -> None:
     hints = DenseTeaching(layers=("a", "b", "c"), hint_steps=6, forced_steps=3)
-    config = changed(teacher=hints, sides=(64, 96))
+    config = changed(teacher=hints, sides=(64, 96), optimiser=Optimiser(name=optimiser))
     whole = run.train(config, tmp_path / "whole", photographs, [], teacher)
     step = run.train_step
 

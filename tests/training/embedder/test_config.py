@@ -53,6 +53,7 @@ def read(folder: Path, text: str) -> EmbedderConfig:
             "head: .*label_smoothing .* needs sample_rate = 1",
         ),
         ("optimiser = { name = 'lion' }", "optimiser.name"),
+        ('optimiser = { name = "muon" }', '"muon" is for detectors: class centres learn by adamw or sgd'),
         ("optimiser = { momentum = 0.5 }", 'optimiser: .*momentum is an option of "sgd"'),
         ("schedule = { name = 'cosine', decay = 0.5 }", "schedule: .*cosine takes no `decay`"),
         ("sampling = { people = 8 }", 'sampling: .*people is an option of "pk", not of "shuffled"'),
