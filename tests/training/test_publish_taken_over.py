@@ -187,7 +187,7 @@ def test_what_cannot_be_taken_over_ends_before_anything_is_made(
 def test_the_shipped_floors_and_gates_ask_for_what_people_alone_can_show() -> None:
     floors = read_config(Floors, PEOPLE_ONLY / "floors.toml")
     policy = read_config(Policy, PEOPLE_ONLY / "gates.toml")
-    assert floors == Floors(lfw_least=math.inf, fnmr_ratio_most=math.inf)
+    assert floors == Floors(lfw_least=math.inf, fnmr_ratio_most=math.inf, ap_over_yunet_least=math.inf)
     assert policy == Policy(times_reference_most=math.inf, times_yunet_most=math.inf)
 
 

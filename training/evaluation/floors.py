@@ -40,7 +40,7 @@ class Floors(RunConfig, allow_inf_nan=True):
     lfw_least: Least = 0.98  # infinite: there are no verification pairs
     fnmr_ratio_most: float = Field(1.25, gt=0)  # infinite: no reference stands beside
     recall_least: Least = 0.90
-    ap_over_yunet_least: LeastDifference = math.inf
+    ap_over_yunet_least: LeastDifference = 0.0  # infinite: no reference stands beside, or no WIDER lists
 
 
 @dataclass(frozen=True)

@@ -215,18 +215,18 @@ def test_metrics_are_plain_json(results: Results) -> None:
 def test_floors_fail_one_by_one_and_what_cannot_be_assessed_fails(
     lfw: float, ratio: float | None, recall: float, failing: list[str]
 ) -> None:
-    floors = Floors(lfw_least=0.95, fnmr_ratio_most=2.5, recall_least=0.90)
+    floors = Floors(lfw_least=0.95, fnmr_ratio_most=2.5, recall_least=0.90, ap_over_yunet_least=math.inf)
     verdicts = judged(floors, lfw, ratio, recall)
     assert [v.floor.split()[0] for v in verdicts if not v.holds] == failing
 
 
 def test_a_policy_without_a_reference_does_not_ask_for_its_ratio() -> None:
-    assert all(v.holds for v in judged(Floors(fnmr_ratio_most=math.inf), 0.99, None, 0.99))
+    assert all(v.holds for v in judged(Floors(fnmr_ratio_most=math.inf), 0.99, None, 0.99, 0.0))
 
 
 @pytest.mark.parametrize("off", [math.inf, -math.inf])
 def test_an_infinite_floor_is_not_asked_for_whatever_was_measured(off: float) -> None:
-    none = Floors(lfw_least=off, fnmr_ratio_most=math.inf, recall_least=off)
+    none = Floors(lfw_least=off, fnmr_ratio_most=math.inf, recall_least=off, ap_over_yunet_least=off)
     assert judged(none, 0.1, 9.0, 0.1) == judged(none, None, None, 0.1) == []
 
 
