@@ -42,6 +42,13 @@ def test_it_reached_every_floor_of_today(default: Bundle) -> None:
     assert not [str(verdict) for verdict in verdicts if not verdict.holds]
 
 
+def test_its_detector_has_the_reference_s_average_precision_at_both_sizes(default: Bundle) -> None:
+    sizes = default.manifest.metrics["detection"]["average_precision_less_reference"]
+    assert set(sizes) == {"VGA", "original size"}
+    assert all(set(rows) == {"easy", "medium", "hard"} for rows in sizes.values())
+    assert min(of["value"] for rows in sizes.values() for of in rows.values()) >= 0
+
+
 def test_its_report_states_terms_leakage_and_limits(default: Bundle) -> None:
     text = default.file("REPORT.md").read_text()
     for said in ("Research only", "MS1M", "not assessed", "Presentation attacks are not detected"):

@@ -122,7 +122,7 @@ class Augmentation(RunConfig):
 
 
 class DetectorConfig(RunConfig):
-    """Defaults are the recipe of the default bundle; a TOML file overrides what it names.
+    """A TOML file overrides what it names; the default bundle's is `training/configs/detector.toml`.
 
     The flat keys of earlier configurations (see FLAT) are read too: checkpoints hold them.
     """

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.odd_pictures import grey_and_alpha, jpeg_of_two_channels
 from training.data.photographs import shrunk, unboxed
 from training.data.pictures import BadData
 from training.data.scenes import draw_scene
@@ -46,6 +47,20 @@ def test_truncated_and_tiny_ones_are_left_out_and_counted(
     assert (
         f"{tmp_path}: 3 unreadable or tiny pictures left out, the first: half.jpg" in capsys.readouterr().out
     )
+
+
+def test_of_two_channels_grey_and_alpha_is_a_grey_picture_and_half_a_colour_jpeg_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grey.png").write_bytes(grey_and_alpha())
+    (tmp_path / "half.jpg").write_bytes(jpeg_of_two_channels())
+    (one,) = unboxed(tmp_path, longest=320)
+    assert one.name == f"{tmp_path.name}/grey.png"
+    pixels = np.asarray(one.pixels)
+    assert pixels.shape == (320, 320, 3)
+    assert (pixels == pixels[..., :1]).all()
+    assert pixels.std() > 10
+    assert "1 unreadable or tiny pictures left out, the first: half.jpg" in capsys.readouterr().out
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
